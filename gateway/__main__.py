@@ -1,0 +1,54 @@
+"""The entry of `peakgate` and of `python -m gateway`."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import typer
+
+from gateway.cli import config, ledger, roles, shops, up
+from gateway.cli.output import exit_codes, fail
+from gateway.errors import GatewayError
+
+_DEMO: Final = "gateway.cli.demo"
+
+
+def build_app() -> typer.Typer:
+    app = typer.Typer(
+        name="peakgate",
+        help="The gateway a shop puts in front of its live-stream sales.",
+        epilog=exit_codes(),
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        # Plain help: the same on a terminal and in a pipe.
+        rich_markup_mode=None,
+    )
+    for group in (up, roles, shops, ledger, config):
+        group.register(app)
+    demo = _find_demo()
+    if demo is not None:
+        app.command("demo", epilog=exit_codes(check_failed="the audit does not hold"))(demo)
+    return app
+
+
+def _find_demo() -> Callable[..., None] | None:
+    """A production image may leave the demo, the viewer client or what they stand on out."""
+    try:
+        return getattr(importlib.import_module(_DEMO), "demo", None)
+    except ModuleNotFoundError:
+        return None
+
+
+def main() -> None:
+    try:
+        build_app()()
+    except GatewayError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

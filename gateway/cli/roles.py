@@ -1,0 +1,81 @@
+"""`peakgate live`, `api`, `writer`, `keeper`: one process of the gateway each, alone or under `peakgate up`."""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Literal
+
+import typer
+import uvloop
+from setproctitle import setproctitle
+
+from gateway.cli.output import exit_codes, print_json_line
+from gateway.cli.servers import DataOption, reach_servers
+from gateway.clock import SystemClock
+from gateway.logs import set_up_logs
+from gateway.settings import Settings
+
+OnReady = Callable[[dict[str, object]], None]
+
+_CODES = exit_codes(ok="drained after SIGTERM or SIGINT", check_failed="it could not go on, or not drain in time")
+
+
+def register(app: typer.Typer) -> None:
+    for verb in (live, api, writer, keeper):
+        app.command(verb.__name__, epilog=_CODES)(verb)
+
+
+def live(
+    index: Annotated[int, typer.Option(min=1, help="Which of the live processes this is.")] = 1,
+    data: DataOption = None,
+) -> None:
+    """Serve the live sockets until SIGTERM."""
+    settings = reach_servers(data)
+    # The assembler imports every part of the gateway; the other verbs start faster without it.
+    from gateway import app
+
+    _run(f"live {index}", settings, app.run_live(settings, index=index, on_ready=_say_ready))
+
+
+def api(
+    surface: Annotated[
+        Literal["all", "public", "control"] | None,
+        typer.Option(help="What to serve: viewers' HTTP, the hosts', or all (the default)."),
+    ] = None,
+    data: DataOption = None,
+) -> None:
+    """Serve HTTP until SIGTERM."""
+    settings = reach_servers(data, surface=surface)
+    from gateway import app
+
+    _run("api", settings, app.run_api(settings, on_ready=_say_ready))
+
+
+def writer(data: DataOption = None) -> None:
+    """Bring the order stream into the ledger until SIGTERM."""
+    settings = reach_servers(data)
+    from gateway import app
+
+    _run("writer", settings, app.run_writer(settings, on_ready=_say_ready))
+
+
+def keeper(data: DataOption = None) -> None:
+    """Do what time does, such as opening windows and expiring orders, until SIGTERM."""
+    settings = reach_servers(data)
+    from gateway import app
+
+    _run("keeper", settings, app.run_keeper(settings, on_ready=_say_ready))
+
+
+def _run(role: str, settings: Settings, work: Coroutine[object, object, int]) -> None:
+    setproctitle(f"peakgate {role}")
+    # Alone and without a key, hashes of viewers match within this process only.
+    key = settings.log_key.get_secret_value().encode() if settings.log_key else secrets.token_bytes(32)
+    set_up_logs(process=role, level=settings.log_level, log_format=settings.log_format, key=key, clock=SystemClock())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        status = runner.run(work)
+    raise SystemExit(status)
+
+
+def _say_ready(facts: dict[str, object]) -> None:
+    print_json_line({"ready": True, **facts})

@@ -1,0 +1,183 @@
+"""`peakgate token` and `peakgate shop`: shops, their keys, and tokens for trying things out."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from gateway.admission.tokens import MAX_TTL_S, mint_token
+from gateway.cli.output import exit_codes, print_json, print_table
+from gateway.cli.servers import DataOption, JsonOption, database_url_of, reach_servers
+from gateway.domain.caller import Role
+from gateway.errors import Conflict, Invalid
+from gateway.ledger.shops import DEFAULT_OVERLAP_S, Alg, Shop, ShopKey, Shops, Signs, check_shop_name
+from gateway.settings import Settings
+
+MAX_TOKENS: Final = 1_000_000
+
+ShopOption = Annotated[str, typer.Option("--shop", help="Name of the shop: 1 to 64 of a-z, 0-9 and -.")]
+ShopArgument = Annotated[str, typer.Argument(metavar="SHOP", help="Name of the shop: 1 to 64 of a-z, 0-9 and -.")]
+SecretsOption = Annotated[bool, typer.Option("--secrets", help="Also print the secrets.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("token", epilog=exit_codes(check_failed="there is no such shop, or we cannot sign for it"))(token)
+    shop = typer.Typer(no_args_is_help=True, help="Create and list shops, rotate their keys.", rich_markup_mode=None)
+    shop.command("create", epilog=exit_codes(check_failed="there is such a shop already"))(create)
+    shop.command("list", epilog=exit_codes())(list_shops)
+    shop.command("rotate-key", epilog=exit_codes(check_failed="there is no such shop"))(rotate_key)
+    app.add_typer(shop, name="shop")
+
+
+def token(
+    shop: ShopOption,
+    sub: Annotated[str, typer.Option(help="Who the token is for: the person's opaque id in the shop.")],
+    role: Annotated[Role, typer.Option(help="What the person may do.")],
+    ttl: Annotated[int, typer.Option(min=1, max=MAX_TTL_S, help="Seconds the token lives.")] = 3600,
+    count: Annotated[
+        int | None, typer.Option(min=1, max=MAX_TOKENS, help="That many tokens, for SUB-1, SUB-2, ...")
+    ] = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a token, or many, one a line. On embedded servers an unknown shop is created."""
+    check_shop_name(shop)
+    settings = reach_servers(data)
+    key = asyncio.run(_signing_key(settings, shop, Signs.VIEWER if role is Role.VIEWER else Signs.STAFF))
+    subs = [sub] if count is None else [f"{sub}-{number}" for number in range(1, count + 1)]
+    tokens = (mint_token(kid=key.kid, secret=key.secret, shop=shop, sub=each, role=role, ttl_s=ttl) for each in subs)
+    if as_json:
+        print_json([{"sub": each, "token": minted} for each, minted in zip(subs, tokens, strict=True)])
+        return
+    for minted in tokens:
+        typer.echo(minted)
+
+
+def create(
+    shop: ShopArgument,
+    origin: Annotated[list[str] | None, typer.Option(help="An Origin its pages come from; may be repeated.")] = None,
+    viewer_public_key: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="ES256 public key (PEM) that signs viewers.")
+    ] = None,
+    staff_public_key: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="ES256 public key (PEM) that signs staff.")
+    ] = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a shop with a key for viewers and one for staff, and print them once, with their secrets."""
+    settings = reach_servers(data)
+    files = {Signs.VIEWER: viewer_public_key, Signs.STAFF: staff_public_key}
+    public_keys = {signs: file.read_bytes() for signs, file in files.items() if file is not None}
+
+    async def work() -> Shop:
+        async with Shops.connect(database_url_of(settings)) as shops:
+            return await shops.create(
+                shop, origins=_origins(origin or []), shards=settings.shards, public_keys=public_keys
+            )
+
+    _print_shops([asyncio.run(work())], as_json=as_json, with_secrets=True, single=True)
+
+
+def list_shops(data: DataOption = None, with_secrets: SecretsOption = False, as_json: JsonOption = False) -> None:
+    """List the shops and the keys that are valid now."""
+    settings = reach_servers(data)
+
+    async def work() -> list[Shop]:
+        async with Shops.connect(database_url_of(settings)) as shops:
+            return await shops.read_all()
+
+    _print_shops(asyncio.run(work()), as_json=as_json, with_secrets=with_secrets, single=False)
+
+
+def rotate_key(
+    shop: ShopArgument,
+    signs: Annotated[Signs, typer.Option(help="Which of the two keys.")],
+    overlap: Annotated[float, typer.Option(help="Seconds the old key stays valid.")] = DEFAULT_OVERLAP_S,
+    public_key: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="ES256 public key (PEM); default: a new secret.")
+    ] = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a shop a new key and print it once, with its secret; the old one stays valid for the overlap."""
+    settings = reach_servers(data)
+
+    async def work() -> ShopKey:
+        async with Shops.connect(database_url_of(settings)) as shops:
+            pem = public_key.read_bytes() if public_key is not None else None
+            return await shops.rotate_key(shop, signs, overlap_s=overlap, public_key=pem)
+
+    key = asyncio.run(work())
+    if as_json:
+        print_json(_key_facts(key, with_secrets=True))
+    else:
+        print_table(_KEY_TITLES, [[shop, *_key_row(key, with_secrets=True)]])
+
+
+@dataclass(frozen=True, slots=True)
+class _SigningKey:
+    kid: str
+    secret: bytes
+
+
+async def _signing_key(settings: Settings, shop: str, signs: Signs) -> _SigningKey:
+    async with Shops.connect(database_url_of(settings)) as shops:
+        found = await shops.get_or_create(shop, shards=settings.shards) if settings.embedded else await shops.get(shop)
+    key = found.key_for(signs)
+    if key.alg is not Alg.HS256:
+        raise Conflict(f"the {signs} key of {shop} is {key.alg}: only the shop has its private half")
+    return _SigningKey(kid=key.kid, secret=key.secret)
+
+
+def _origins(given: list[str]) -> list[str]:
+    for origin in given:
+        if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
+            raise Invalid(f"an Origin is scheme://host[:port] with no path, not {origin!r}", param="origin")
+    return given
+
+
+_KEY_TITLES = ("shop", "signs", "kid", "alg", "retires at", "secret")
+
+
+def _print_shops(shops: list[Shop], *, as_json: bool, with_secrets: bool, single: bool) -> None:
+    if as_json:
+        facts = [_shop_facts(shop, with_secrets=with_secrets) for shop in shops]
+        print_json(facts[0] if single else facts)
+        return
+    rows = [[shop.shop, *_key_row(key, with_secrets=with_secrets)] for shop in shops for key in shop.keys]
+    print_table(_KEY_TITLES, rows)
+
+
+def _key_row(key: ShopKey, *, with_secrets: bool) -> list[str]:
+    retires = key.retires_at.isoformat(timespec="seconds") if key.retires_at else "-"
+    return [key.signs, key.kid, key.alg, retires, _secret(key).replace("\n", "\\n") if with_secrets else "***"]
+
+
+def _shop_facts(shop: Shop, *, with_secrets: bool) -> dict[str, Any]:
+    return {
+        "shop": shop.shop,
+        "shard": shop.shard,
+        "origins": list(shop.origins),
+        "created_at": shop.created_at.isoformat(),
+        "keys": [_key_facts(key, with_secrets=with_secrets) for key in shop.keys],
+    }
+
+
+def _key_facts(key: ShopKey, *, with_secrets: bool) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "kid": key.kid,
+        "signs": key.signs.value,
+        "alg": key.alg.value,
+        "created_at": key.created_at.isoformat(),
+        "retires_at": key.retires_at.isoformat() if key.retires_at else None,
+    }
+    if with_secrets:
+        facts["public_key" if key.alg is Alg.ES256 else "secret_hex"] = _secret(key)
+    return facts
+
+
+def _secret(key: ShopKey) -> str:
+    return key.secret.decode() if key.alg is Alg.ES256 else key.secret.hex()

@@ -1,0 +1,82 @@
+"""A sale: a timed offer of items, each with its price, stock and limit a viewer."""
+
+from enum import StrEnum
+
+import msgspec
+
+from gateway.domain.ids import RoomId, SaleId, Sku
+
+MAX_ITEMS = 200
+MAX_STOCK = 100_000_000
+MAX_PRICE_MINOR = 10**13  # times the largest quantity it stays below 2^53, where Lua's numbers end
+PAY_WITHIN_S = 300
+MIN_PAY_WITHIN_S, MIN_PAY_WITHIN_DEV_S, MAX_PAY_WITHIN_S = 60, 5, 86_400
+
+
+class SaleHold(StrEnum):
+    """What hosts did to a sale; the state viewers see follows from it and the time."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    CLOSED = "closed"
+
+
+class SaleState(StrEnum):
+    SCHEDULED = "scheduled"
+    OPEN = "open"
+    PAUSED = "paused"
+    CLOSED = "closed"
+
+
+class StockDisplay(StrEnum):
+    EXACT = "exact"
+    LOW = "low"
+    HIDDEN = "hidden"
+
+
+class Item(msgspec.Struct, frozen=True, gc=False):
+    item_no: int
+    sku: Sku
+    title: str
+    price_minor: int
+    stock: int
+    limit_per_viewer: int
+    list_price_minor: int | None = None
+    floor_minor: int | None = None
+    image_url: str | None = None
+
+
+class Sale(msgspec.Struct, frozen=True):
+    """The facts of a sale that change only by acts of its host; counters live in Valkey and in the ledger."""
+
+    sale: SaleId
+    sale_no: int
+    shop: str
+    shard: int
+    room: RoomId | None
+    title: str
+    currency: str
+    hold: SaleHold
+    opens_at_ms: int
+    closes_at_ms: int
+    pay_within_s: int
+    stock_display: StockDisplay
+    created_at_ms: int
+    items: tuple[Item, ...]
+
+    def state_at(self, now_ms: int) -> SaleState:
+        """The state by the time of Valkey, which is also what the scripts judge by."""
+        if self.hold is SaleHold.CLOSED or now_ms >= self.closes_at_ms:
+            return SaleState.CLOSED
+        if self.hold is SaleHold.PAUSED:
+            return SaleState.PAUSED
+        return SaleState.OPEN if now_ms >= self.opens_at_ms else SaleState.SCHEDULED
+
+
+class ItemCounts(msgspec.Struct, frozen=True, gc=False):
+    """The counters of one item, from Valkey: `left` to sell, `held` reserved or confirmed but unpaid."""
+
+    item_no: int
+    stock: int
+    left: int
+    held: int

@@ -1,0 +1,197 @@
+"""Every error the gateway raises on purpose: one class per cause, its docstring the default message.
+
+What is expected at the peak (sold out, limit reached, paused) is an outcome, not an error, and lives in `domain.order`.
+Every error but `OutcomeUnknown` promises that nothing happened. Status numbers and close codes are chosen at the edges.
+"""
+
+
+class GatewayError(Exception):
+    """The gateway could not do what was asked."""
+
+    code = "internal"
+    retryable = False
+
+    def __init__(
+        self, message: str | None = None, *, param: str | None = None, retry_after_ms: int | None = None
+    ) -> None:
+        super().__init__(message or " ".join((self.__doc__ or "").split()))
+        self.param = param
+        self.retry_after_ms = retry_after_ms
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+# What a caller did wrong.
+
+
+class BadRequest(GatewayError):
+    """The request cannot be read."""
+
+    code = "bad_request"
+
+
+class Invalid(GatewayError):
+    """A value is not allowed; `param` names it."""
+
+    code = "invalid"
+
+
+class Unauthorized(GatewayError):
+    """The token is missing, expired or not one of ours."""
+
+    code = "unauthorized"
+
+
+class Forbidden(GatewayError):
+    """The role of this token may not do this."""
+
+    code = "forbidden"
+
+
+class NotFound(GatewayError):
+    """There is no such thing in this shop."""
+
+    code = "not_found"
+
+
+class MethodNotAllowed(GatewayError):
+    """This address does not know the method."""
+
+    code = "method_not_allowed"
+
+
+class Conflict(GatewayError):
+    """The state of the thing does not allow this."""
+
+    code = "conflict"
+
+
+class StockInUse(Conflict):
+    """The stock cannot fall under what is held or sold."""
+
+    code = "stock_in_use"
+
+
+class NotConfirmed(Conflict):
+    """The order is not confirmed yet; ask again in a moment."""
+
+    code = "not_confirmed"
+    retryable = True
+
+
+class KeyReused(GatewayError):
+    """This idempotency key was used with other content."""
+
+    code = "key_reused"
+
+
+class TooLarge(GatewayError):
+    """The body is larger than allowed."""
+
+    code = "too_large"
+
+
+class Unsupported(GatewayError):
+    """The content type is not supported."""
+
+    code = "unsupported"
+
+
+class RateLimited(GatewayError):
+    """Too many requests; wait and repeat."""
+
+    code = "rate_limited"
+    retryable = True
+
+
+# What we could not do just now.
+
+
+class Overloaded(GatewayError):
+    """A bound of this gateway is reached; nothing happened, repeat in a moment."""
+
+    code = "overloaded"
+    retryable = True
+
+
+class Unavailable(GatewayError):
+    """A server the gateway stands on does not answer; nothing happened, repeat in a moment."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class OutcomeUnknown(GatewayError):
+    """The answer was lost on the way; it may have happened. Repeat with the same key to learn it."""
+
+    code = "outcome_unknown"
+    retryable = True
+
+
+# What keeps a process from working.
+
+
+class SettingsError(GatewayError):
+    """A setting is wrong."""
+
+    code = "settings"
+
+
+class DataFolderInUse(GatewayError):
+    """Another gateway runs on this data folder."""
+
+    code = "data_folder_in_use"
+
+
+class EmbeddedServerError(GatewayError):
+    """An embedded server did not start or died."""
+
+    code = "embedded_server"
+
+
+class HotUnavailable(GatewayError):
+    """Valkey did not answer; the effect of a write is unknown."""
+
+    code = "hot_unavailable"
+    retryable = True
+
+
+class ShardClosed(GatewayError):
+    """The shard in Valkey is not the one the ledger knows; nothing is sold until it is rebuilt."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class LedgerUnavailable(GatewayError):
+    """PostgreSQL did not answer; the effect of a write is unknown."""
+
+    code = "ledger_unavailable"
+    retryable = True
+
+
+class LedgerRejected(GatewayError):
+    """PostgreSQL refused the data itself (SQLSTATE class 22 or 23); repeating does not help."""
+
+    code = "ledger_rejected"
+
+
+class LeaseLost(GatewayError):
+    """Another writer holds this shard; what this one began was rolled back."""
+
+    code = "lease_lost"
+
+
+class MigrationError(GatewayError):
+    """The schema of the ledger is not the one this code was written for."""
+
+    code = "migration"
+
+
+class ServersNotRunning(GatewayError):
+    """No running servers were found: set the URLs, or start `peakgate up` on this data folder."""
+
+    code = "servers_not_running"
+    retryable = True

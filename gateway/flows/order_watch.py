@@ -1,0 +1,147 @@
+"""Later states of orders: heard on the bus when all goes well, asked for when not.
+
+The bus loses messages. So this process remembers each order it placed (or was told of at a welcome) until it has heard of
+it, and asks the ledger in one query about those it has not heard of for two seconds.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.domain.ids import OrderId
+from gateway.domain.order import Order
+from gateway.errors import GatewayError
+from gateway.metrics import CONFIRM_SECONDS, UNCONFIRMED
+from gateway.wire import bus
+
+log = structlog.get_logger(__name__)
+
+ASK_AFTER_S = 2.0
+_ASK_EVERY_S = 0.5
+_ASK_MOST = 2_000
+
+
+class Ledger(Protocol):
+    async def by_place(self, places: Sequence[tuple[int, str]]) -> dict[str, Order]: ...
+
+
+class Sink(Protocol):
+    """One socket of a viewer."""
+
+    def order_changed(self, state: bus.LaterState, *, placed_here: bool) -> None: ...
+
+
+class _Waiting:
+    __slots__ = ("ask_at_s", "placed_s", "sale_no", "shop", "viewer")
+
+    def __init__(self, *, sale_no: int, shop: str, viewer: str, placed_s: float) -> None:
+        self.sale_no = sale_no
+        self.shop = shop
+        self.viewer = viewer
+        self.placed_s = placed_s
+        self.ask_at_s = placed_s + ASK_AFTER_S
+
+
+class OrderWatch:
+    """Brings later states to every socket of the viewer here, and to who awaits an order.
+
+    Bounded by the backlog the scripts allow: an order waits here only while the ledger does not have it.
+    """
+
+    def __init__(self, *, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._waiting: dict[str, _Waiting] = {}
+        self._sinks: dict[str, dict[str, list[Sink]]] = defaultdict(dict)
+        self._futures: dict[str, list[asyncio.Future[bus.LaterState]]] = {}
+
+    # Who wants to know.
+
+    def join(self, shop: str, viewer: str, sink: Sink) -> None:
+        self._sinks[shop].setdefault(viewer, []).append(sink)
+
+    def leave(self, shop: str, viewer: str, sink: Sink) -> None:
+        sinks = self._sinks[shop].get(viewer)
+        if sinks and sink in sinks:
+            sinks.remove(sink)
+            if not sinks:
+                del self._sinks[shop][viewer]
+
+    def sockets_of(self, shop: str, viewer: str) -> int:
+        return len(self._sinks[shop].get(viewer, ()))
+
+    def placed(self, order: OrderId, *, sale_no: int, shop: str, viewer: str) -> None:
+        """The order is reserved and its confirmation not heard of."""
+        if order not in self._waiting:
+            self._waiting[order] = _Waiting(sale_no=sale_no, shop=shop, viewer=viewer, placed_s=self._clock.monotonic())
+
+    async def changed(self, order: OrderId, within_s: float) -> bus.LaterState | None:
+        """The next later state of an order, or None when none came in time."""
+        waiting: asyncio.Future[bus.LaterState] = asyncio.get_running_loop().create_future()
+        self._futures.setdefault(order, []).append(waiting)
+        try:
+            async with asyncio.timeout(within_s):
+                return await waiting
+        except TimeoutError:
+            return None
+        finally:
+            waiters = self._futures.get(order)
+            if waiters is not None and waiting in waiters:
+                waiters.remove(waiting)
+                if not waiters:
+                    del self._futures[order]
+
+    # Where it comes from.
+
+    def hear(self, message: bus.Applied) -> None:
+        """What the writer told on the bus."""
+        now_s = self._clock.monotonic()
+        for group in message.shops:
+            sinks = self._sinks.get(group.shop)
+            for state in group.orders:
+                waiting = self._waiting.pop(state.order, None)
+                if waiting is not None:
+                    CONFIRM_SECONDS.observe(now_s - waiting.placed_s)
+                elif sinks is None or state.viewer not in sinks:
+                    continue
+                self._deliver(group.shop, state, placed_here=waiting is not None)
+
+    async def run(self) -> None:
+        """Asks the ledger about what was not heard of; runs until cancelled."""
+        while True:
+            await asyncio.sleep(_ASK_EVERY_S)
+            UNCONFIRMED.set(len(self._waiting))
+            try:
+                await self._ask()
+            except GatewayError as error:
+                log.warning("confirmations_not_asked", error=str(error))
+
+    async def _ask(self) -> None:
+        now_s = self._clock.monotonic()
+        # Oldest first: a dict keeps the order in which orders were placed.
+        due: list[tuple[int, str]] = []
+        for order, waiting in self._waiting.items():
+            if now_s - waiting.placed_s < ASK_AFTER_S or len(due) >= _ASK_MOST:
+                break
+            if waiting.ask_at_s <= now_s:
+                due.append((waiting.sale_no, order))
+        if not due:
+            return
+        for _, order in due:
+            self._waiting[order].ask_at_s = now_s + ASK_AFTER_S
+        for order, found in (await self._ledger.by_place(due)).items():
+            known = self._waiting.pop(order, None)
+            if known is not None:
+                state = bus.LaterState(found.viewer, order, str(found.status), found.pay_by_ms or 0, found.reason or "")
+                self._deliver(known.shop, state, placed_here=True)
+
+    def _deliver(self, shop: str, state: bus.LaterState, *, placed_here: bool) -> None:
+        for waiting in self._futures.pop(state.order, ()):
+            if not waiting.done():
+                waiting.set_result(state)
+        for sink in tuple(self._sinks[shop].get(state.viewer, ())):
+            sink.order_changed(state, placed_here=placed_here)

@@ -1,0 +1,136 @@
+"""Reading orders: from the ledger, and before the ledger has them, from where they stand in the stream."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.domain.caller import Caller
+from gateway.domain.ids import IdMint, OrderId
+from gateway.domain.order import Order, OrderStatus
+from gateway.domain.sale import Sale
+from gateway.errors import NotFound
+from gateway.flows.order_watch import OrderWatch
+from gateway.flows.sale_book import SaleBook
+from gateway.wire import entries
+
+
+class Ledger(Protocol):
+    async def by_place(self, places: Sequence[tuple[int, str]]) -> dict[str, Order]: ...
+    async def by_keys(self, keys: Sequence[tuple[str, int, str]]) -> dict[tuple[str, int, str], Order]: ...
+    async def own(self, *, shop: str, viewer: str, limit: int, after: str | None) -> list[Order]: ...
+    async def of_sale(self, sale_no: int, *, status: str | None, limit: int, after: str | None) -> list[Order]: ...
+
+
+class Held(Protocol):
+    """Answers in Valkey: where the order stands that a key holds."""
+
+    async def held_by(self, sale_no: int, keys: Sequence[tuple[str, str]]) -> list[tuple[int, int, int] | None]:
+        """For each (viewer, key): (epoch, seq, decided at ms), or None."""
+        ...
+
+    async def entry_of(self, epoch: int, seq: int) -> bytes | None: ...
+
+
+class OrderReader:
+    """Never answers `not found` for an order that was answered `reserved`."""
+
+    def __init__(
+        self, *, ledger: Ledger, held: "dict[int, Held]", book: SaleBook, watch: OrderWatch, mint: IdMint
+    ) -> None:
+        self._ledger = ledger
+        self._held = held
+        self._book = book
+        self._watch = watch
+        self._mint = mint
+
+    async def by_id(self, caller: Caller, order_id: str) -> Order:
+        place = self._mint.read_order(order_id)
+        sale = None if place is None else await self._book.by_no(place.sale_no)
+        if place is None or sale is None or sale.shop != caller.shop:
+            raise NotFound("There is no such order.")
+        order = await self._in_ledger(sale, order_id)
+        if order is None:
+            order = await self._in_stream(sale, place.epoch, place.seq)
+        if order is None:
+            # Between the two questions the ledger may have taken it and the stream forgotten it.
+            order = await self._in_ledger(sale, order_id)
+        if order is None or not (caller.is_staff or order.viewer == caller.sub):
+            raise NotFound("There is no such order.")
+        return order
+
+    async def by_key(self, caller: Caller, sale_id: str, key: str) -> Order:
+        """The order a key of the caller holds; NotFound means that it holds none yet."""
+        sale = await self._book.get(caller.shop, sale_id)
+        found = (await self.by_keys(caller.sub, [(sale, key)]))[0]
+        if found is None:
+            raise NotFound("The key holds nothing yet; repeat with the same key.")
+        return found
+
+    async def by_keys(self, viewer: str, keys: Sequence[tuple[Sale, str]]) -> list[Order | None]:
+        """For each (sale, key) of a viewer the order it holds; one question to the ledger, one a sale to Valkey."""
+        known = await self._ledger.by_keys([(viewer, sale.sale_no, key) for sale, key in keys])
+        found: list[Order | None] = []
+        for sale, key in keys:
+            order = known.get((viewer, sale.sale_no, key))
+            if order is None:
+                held = (await self._held[sale.shard].held_by(sale.sale_no, [(viewer, key)]))[0]
+                if held is not None:
+                    epoch, seq, at_ms = held
+                    order = await self._in_stream(sale, epoch, seq)
+                    if order is None:
+                        order = await self._in_ledger(sale, self._mint.order(at_ms, sale.sale_no, epoch, seq))
+            found.append(order)
+        return found
+
+    async def own(self, caller: Caller, *, limit: int, after: str | None) -> tuple[list[Order], str | None]:
+        """The caller's orders, newest first, and the cursor of the next page."""
+        return _page(await self._ledger.own(shop=caller.shop, viewer=caller.sub, limit=limit + 1, after=after), limit)
+
+    async def of_sale(
+        self, caller: Caller, sale_id: str, *, status: str | None, limit: int, after: str | None
+    ) -> tuple[list[Order], str | None]:
+        sale = await self._book.get(caller.shop, sale_id)
+        return _page(await self._ledger.of_sale(sale.sale_no, status=status, limit=limit + 1, after=after), limit)
+
+    async def confirmed(self, order_id: OrderId, within_s: float) -> Order | None:
+        """The order once the ledger has judged it, or None when it has not within the time."""
+        place = self._mint.read_order(order_id)
+        if place is None:
+            return None
+        heard = await self._watch.changed(order_id, within_s)
+        if heard is None:
+            return None
+        return (await self._ledger.by_place([(place.sale_no, order_id)])).get(order_id)
+
+    async def _in_ledger(self, sale: Sale, order_id: str) -> Order | None:
+        return (await self._ledger.by_place([(sale.sale_no, order_id)])).get(order_id)
+
+    async def _in_stream(self, sale: Sale, epoch: int, seq: int) -> Order | None:
+        body = await self._held[sale.shard].entry_of(epoch, seq)
+        entry = None if body is None else entries.decode(body)
+        if not isinstance(entry, entries.OrdersEntry) or not entry.first <= seq <= entry.last:
+            return None
+        if entry.sale_no != sale.sale_no:
+            return None
+        row = entry.orders[seq - entry.first]
+        return Order(
+            order=self._mint.order(entry.at_ms, sale.sale_no, epoch, seq),
+            sale_no=sale.sale_no,
+            item_no=row.item_no,
+            viewer=row.viewer,
+            key=row.key,
+            quantity=row.quantity,
+            price_minor=row.price_minor,
+            discount_minor=0,
+            amount_minor=row.price_minor * row.quantity,
+            status=OrderStatus.RESERVED,
+            reason=None,
+            created_at_ms=entry.at_ms,
+            pay_by_ms=None,
+            extra=row.extra,
+        )
+
+
+def _page(orders: list[Order], limit: int) -> tuple[list[Order], str | None]:
+    if len(orders) <= limit:
+        return orders, None
+    return orders[:limit], orders[limit - 1].order

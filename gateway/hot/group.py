@@ -1,0 +1,139 @@
+"""The group call: what arrived for a sale while its last call was in flight goes to Valkey as one script call.
+
+Durability is paid a call, not an order: one file sync covers the whole group. Under light load a group is one order and
+waits for nothing.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.domain.order import DECIDE_WITHIN_S, OrderAnswer, OrderRequest
+from gateway.errors import GatewayError, HotUnavailable, OutcomeUnknown, Overloaded, ShardClosed, Unavailable
+from gateway.metrics import GROUP_CALL_SECONDS, GROUP_SIZE
+
+log = structlog.get_logger(__name__)
+
+# Two calls of one sale may be in flight: while Valkey syncs one, this process writes the answers of the other.
+CALLS_IN_FLIGHT = 2
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
+
+
+class Decider(Protocol):
+    async def decide(self, sale_no: int, group: Sequence[OrderRequest]) -> list[OrderAnswer | GatewayError]:
+        """One answer a request, in their order. Raises HotUnavailable when the reply was lost (the effect is unknown),
+        ShardClosed when nothing was decided."""
+        ...
+
+
+class GroupCalls:
+    """Collects requests a sale and has each decided exactly once, calling its `answer`.
+
+    Bounded: at most `queue_max` requests of a sale wait (a further one is refused as overloaded), at most `group_max` go
+    in one call. A request whose reply was lost is asked again under its own key until its time is over; only then its
+    answer is `OutcomeUnknown`.
+    """
+
+    def __init__(self, *, decider: Decider, clock: Clock, group_max: int, queue_max: int) -> None:
+        self._decider = decider
+        self._clock = clock
+        self._group_max = group_max
+        self._queue_max = queue_max
+        self._queues: dict[int, deque[OrderRequest]] = {}
+        self._calling: dict[int, int] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def run(self) -> None:
+        """Owns the calls; runs until cancelled."""
+        async with asyncio.TaskGroup() as self._tasks:
+            await asyncio.Event().wait()
+
+    def submit(self, request: OrderRequest) -> None:
+        """Queues a request; its `answer` is called later. Raises Overloaded when the sale's queue is full."""
+        if self._tasks is None:
+            raise Unavailable
+        queue = self._queues.get(request.sale_no)
+        if queue is None:
+            queue = self._queues[request.sale_no] = deque()
+        if len(queue) >= self._queue_max:
+            raise Overloaded(retry_after_ms=random.randint(200, 1000))
+        queue.append(request)
+        calling = self._calling.get(request.sale_no, 0)
+        # A second call only starts for what a full group leaves over or what came while the first is in flight.
+        if calling == 0 or (calling < CALLS_IN_FLIGHT and len(queue) == self._group_max // 4):
+            self._calling[request.sale_no] = calling + 1
+            self._idle.clear()
+            self._tasks.create_task(self._call(request.sale_no))
+
+    async def drained(self) -> None:
+        """Returns when nothing waits and no call is in flight."""
+        await self._idle.wait()
+
+    @property
+    def waiting(self) -> int:
+        return sum(len(queue) for queue in self._queues.values())
+
+    async def _call(self, sale_no: int) -> None:
+        queue = self._queues[sale_no]
+        try:
+            while queue:
+                group = [queue.popleft() for _ in range(min(len(queue), self._group_max))]
+                await self._decide(sale_no, group)
+        finally:
+            self._calling[sale_no] -= 1
+            if self._calling[sale_no] == 0:
+                del self._calling[sale_no]
+                if not queue:
+                    del self._queues[sale_no]
+                if not self._calling:
+                    self._idle.set()
+
+    async def _decide(self, sale_no: int, group: list[OrderRequest]) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while group:
+            try:
+                started_s = self._clock.monotonic()
+                answers = await self._decider.decide(sale_no, group)
+                GROUP_CALL_SECONDS.observe(self._clock.monotonic() - started_s)
+                GROUP_SIZE.observe(len(group))
+                for request, answer in zip(group, answers, strict=True):
+                    self._answer(request, answer)
+                return
+            except HotUnavailable as error:
+                # It may have been decided. The same keys are asked again, so that an effect is given once.
+                log.warning("group_call_lost", sale_no=sale_no, orders=len(group), error=str(error))
+                for request in group:
+                    request.sent = True
+            except ShardClosed:
+                pass
+            except asyncio.CancelledError:
+                for request in group:
+                    self._answer(request, OutcomeUnknown())
+                raise
+            except Exception:
+                log.exception("group_call_failed", sale_no=sale_no, orders=len(group))
+                for request in group:
+                    self._answer(request, OutcomeUnknown())
+                return
+            now_s = self._clock.monotonic()
+            over = [request for request in group if now_s - request.arrived_s + pause_s >= DECIDE_WITHIN_S]
+            for request in over:
+                self._answer(request, OutcomeUnknown() if request.sent else Unavailable(retry_after_ms=1000))
+            group = [request for request in group if now_s - request.arrived_s + pause_s < DECIDE_WITHIN_S]
+            if group:
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    def _answer(self, request: OrderRequest, answer: OrderAnswer | GatewayError) -> None:
+        try:
+            request.answer(answer)
+        except Exception:
+            # One viewer's broken socket must not keep the others of the group from their answers.
+            log.exception("answer_not_delivered", sale_no=request.sale_no)

@@ -1,0 +1,103 @@
+"""One shard of the orders Valkey as this process knows it: its epoch, the highest sequence number seen, its clock."""
+
+import math
+from dataclasses import dataclass
+
+import msgspec
+
+from gateway.domain.sale import ItemCounts, Sale
+from gateway.errors import HotUnavailable, ShardClosed
+from gateway.hot.connect import Client, hot_errors
+from gateway.hot.keys import ShardKeys
+from gateway.hot.scripts import Scripts
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(slots=True)
+class ServerClock:
+    """Valkey's time by this process's monotonic clock.
+
+    Each reply that carries the server's time tightens the estimate: the time was read after the send, so `time - send` is
+    at or above the true offset; it is kept until a smaller one or a newer one than ten seconds comes.
+    """
+
+    offset_s: float = math.inf
+    taken_s: float = -math.inf
+
+    def learn(self, server_ms: int, sent_s: float) -> None:
+        offset = server_ms / 1000 - sent_s
+        if offset < self.offset_s or sent_s - self.taken_s > 10:
+            self.offset_s, self.taken_s = offset, sent_s
+
+    @property
+    def known(self) -> bool:
+        return self.offset_s != math.inf
+
+    def ms_at(self, monotonic_s: float) -> int:
+        return int((monotonic_s + self.offset_s) * 1000)
+
+
+class HotShard:
+    """What all callers of a shard share. `seq_seen` only grows inside an epoch and fences a server that went back."""
+
+    def __init__(self, *, shard: int, client: Client, scripts: Scripts) -> None:
+        self.shard = shard
+        self.keys = ShardKeys(shard)
+        self.epoch = 0
+        self.seq_seen = 0
+        self.clock = ServerClock()
+        self._client = client
+        self._open = scripts.named("open_shard")
+        self._load = scripts.named("load_sale")
+
+    def enter_epoch(self, epoch: int, seq: int) -> None:
+        """The ledger's word about the epoch; a new one begins with what the ledger has of it."""
+        if epoch != self.epoch:
+            self.epoch, self.seq_seen = epoch, seq
+        else:
+            self.seq_seen = max(self.seq_seen, seq)
+
+    async def open(self, *, epoch: int, last_seq: int, outbox_no: int) -> str:
+        """Makes a new shard sell; answers `created`, `open` or `lost` (shut until recounted from the ledger)."""
+        word, _, seq = await self._open([self.keys.shard], [epoch, last_seq, outbox_no])
+        if word != b"lost":
+            self.enter_epoch(epoch, int(seq))
+        return str(word, "ascii")
+
+    async def load_sale(self, sale: Sale) -> None:
+        """Gives Valkey a sale of the ledger; harmless when it is there. Raises ShardClosed when the shard is shut."""
+        items = [[item.item_no, item.price_minor, item.limit_per_viewer, item.stock] for item in sale.items]
+        word = await self._load(
+            [self.keys.shard, self.keys.sale(sale.sale_no)],
+            [self.epoch, str(sale.hold), sale.opens_at_ms, sale.closes_at_ms, _pack(items)],
+        )
+        if word == b"epoch":
+            raise ShardClosed
+
+    async def counts(self, sale: Sale) -> dict[int, ItemCounts] | None:
+        """The counters of every item of a sale, or None when Valkey does not have the sale."""
+        fields = [f"{item.item_no}:{name}" for item in sale.items for name in ("stock", "left", "held")]
+        with hot_errors():
+            values = await self._client.hmget(self.keys.sale(sale.sale_no), fields)
+        if values[0] is None:
+            return None
+        numbers = [int(value or 0) for value in values]
+        return {
+            item.item_no: ItemCounts(item.item_no, *numbers[at : at + 3])
+            for item, at in zip(sale.items, range(0, len(numbers), 3), strict=True)
+        }
+
+    async def read_clock(self, monotonic_s: float) -> None:
+        """Learns the server's time; `monotonic_s` is now, on this process's clock."""
+        with hot_errors():
+            seconds, micros = await self._client.time()
+        self.clock.learn(seconds * 1000 + micros // 1000, monotonic_s)
+
+    async def backlog(self) -> int:
+        """Sequence numbers the ledger is behind, as Valkey was last told."""
+        with hot_errors():
+            seq, applied = await self._client.hmget(self.keys.shard, ["seq", "applied"])
+        if seq is None:
+            raise HotUnavailable("Valkey does not have this shard")
+        return int(seq) - int(applied or 0)

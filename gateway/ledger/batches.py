@@ -1,0 +1,120 @@
+"""What the writer does in the ledger: takes and keeps a shard's lease, applies batches under it, parks what cannot be.
+
+One connection of its own, no pool: while PostgreSQL is away the writer alone decides how to wait.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.domain.batch import ActColumns, AppliedOrders, Lease, OrderColumns, Place
+from gateway.ledger.pool import ledger_errors, open_connection
+
+_TAKE_LEASE = """
+UPDATE shards SET lease_holder = $2, lease_until = clock_timestamp() + make_interval(secs => $3),
+       lease_token = lease_token + CASE WHEN lease_holder IS NOT DISTINCT FROM $2 THEN 0 ELSE 1 END
+ WHERE shard = $1 AND (lease_holder IS NOT DISTINCT FROM $2 OR lease_until < clock_timestamp())
+RETURNING epoch, last_seq, lease_token
+"""
+_GIVE_LEASE = "UPDATE shards SET lease_until = '-infinity' WHERE shard = $1 AND lease_token = $2"
+_APPLY_ORDERS = """
+SELECT * FROM apply_orders($1::int2, $2, $3, $4, $5, $6::int8[], $7::int4[], $8::int2[], $9::text[], $10::text[],
+                           $11::text[], $12::text[], $13::int4[], $14::int8[], $15::int8[], $16::text[])
+"""
+_APPLY_ACT = "SELECT apply_act($1::int2, $2, $3, $4, $5, $6, $7, $8::int2, $9, $10, $11, $12, $13, $14)"
+_PARK_ORDER = "SELECT park_order($1::int2, $2, $3, $4, $5, $6, $7, $8, $9::int2, $10, $11, $12)"
+_SHOPS = "SELECT s.sale_no, h.shop FROM sales s JOIN shops h USING (shop_no) WHERE s.sale_no = ANY($1::int[])"
+
+
+class LedgerBatches:
+    """Each call is one transaction unless made inside `transaction()`. Raises LeaseLost when another holds the shard,
+    LedgerRejected for data that no repeat will make good, LedgerUnavailable for all else (the effect is unknown)."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Any = None
+
+    async def _open(self) -> Any:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await open_connection(self._url)
+        return self._connection
+
+    async def take_lease(self, shard: int, *, holder: str, for_s: float) -> Lease | None:
+        """Takes or prolongs the lease, by PostgreSQL's clock; None while another holds it."""
+        connection = await self._open()
+        with ledger_errors():
+            row = await connection.fetchrow(_TAKE_LEASE, shard, holder, for_s)
+        return Lease(row["epoch"], row["last_seq"], row["lease_token"]) if row else None
+
+    async def give_lease(self, shard: int, token: int) -> None:
+        connection = await self._open()
+        with ledger_errors():
+            await connection.execute(_GIVE_LEASE, shard, token)
+
+    async def apply_orders(self, at: Place, orders: OrderColumns) -> AppliedOrders:
+        connection = await self._open()
+        with ledger_errors():
+            row = await connection.fetchrow(
+                _APPLY_ORDERS,
+                *at,
+                orders.seqs,
+                orders.sales,
+                orders.items,
+                orders.order_ids,
+                orders.viewers,
+                orders.keys,
+                orders.fingerprints,
+                orders.quantities,
+                orders.prices,
+                orders.at_ms,
+                orders.extras,
+            )
+        return AppliedOrders(
+            dict(zip(row["sales"] or (), row["pay_by_ms"] or (), strict=True)),
+            dict(zip(row["refused"], row["reasons"], strict=True)),
+        )
+
+    async def apply_act(self, at: Place, act: ActColumns) -> bool:
+        """False when the ledger could not take a change of stock; the act is kept, without effect."""
+        connection = await self._open()
+        with ledger_errors():
+            return bool(
+                await connection.fetchval(
+                    _APPLY_ACT,
+                    *at,
+                    act.sale_no,
+                    act.act,
+                    act.item_no,
+                    act.value,
+                    act.actor,
+                    act.at_ms,
+                    act.kind,
+                    act.key or None,
+                    act.fingerprint,
+                )
+            )
+
+    async def park_order(self, at: Place, orders: OrderColumns, *, reason: str, entry: bytes) -> None:
+        """Moves the cursor past one order that the ledger cannot take: kept for people, its units released."""
+        connection = await self._open()
+        with ledger_errors():
+            await connection.execute(
+                _PARK_ORDER,
+                *at,
+                reason[:500],
+                entry,
+                orders.sales[0],
+                orders.items[0],
+                orders.viewers[0],
+                orders.keys[0],
+                orders.quantities[0],
+            )
+
+    async def shops_of(self, sales: Sequence[int]) -> dict[int, str]:
+        connection = await self._open()
+        with ledger_errors():
+            return {row["sale_no"]: row["shop"] for row in await connection.fetch(_SHOPS, sales)}
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None

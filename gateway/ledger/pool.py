@@ -1,0 +1,91 @@
+"""Connections to PostgreSQL with explicit bounds, and the one place where its driver's errors become ours."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import asyncpg
+
+from gateway.errors import LeaseLost, LedgerRejected, LedgerUnavailable
+
+# A connection whose transaction hangs must not hold the rows others wait for: a writer that was stopped and goes on is
+# cut off by the server (its cursor check would refuse it as well).
+_SESSION = {
+    "application_name": "peakgate",
+    "idle_in_transaction_session_timeout": "5000",
+    "lock_timeout": "5000",
+    "statement_timeout": "30000",
+    "synchronous_commit": "on",
+    "timezone": "UTC",
+    "jit": "off",
+}
+LEASE_LOST = "PG001"
+
+
+@contextmanager
+def ledger_errors() -> Iterator[None]:
+    """Data the ledger refuses is `LedgerRejected`; all else that goes wrong is `LedgerUnavailable`, the effect unknown."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        state = error.sqlstate or ""
+        if state == LEASE_LOST:
+            raise LeaseLost(str(error)) from error
+        if state[:2] in {"22", "23"}:
+            raise LedgerRejected(str(error)) from error
+        raise LedgerUnavailable(f"PostgreSQL: {error}") from error
+    except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise LedgerUnavailable(f"PostgreSQL: {error or type(error).__name__}") from error
+
+
+async def open_connection(url: str) -> Any:
+    """One connection of its own, for who must not wait for a pool."""
+    with ledger_errors():
+        return await asyncpg.connect(url, server_settings=_SESSION, timeout=5, command_timeout=30)
+
+
+class Ledger:
+    """A pool of at most `size` connections; a caller waits `wait_s` for one, then fails as unavailable."""
+
+    def __init__(self, pool: Any, wait_s: float) -> None:
+        self.pool = pool
+        self._wait_s = wait_s
+
+    @classmethod
+    async def connect(cls, url: str, *, size: int = 8, wait_s: float = 2.0) -> "Ledger":
+        with ledger_errors():
+            pool = await asyncpg.create_pool(
+                url, min_size=1, max_size=size, server_settings=_SESSION, timeout=5, command_timeout=10
+            )
+        return cls(pool, wait_s)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        with ledger_errors():
+            async with self.pool.acquire(timeout=self._wait_s) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def fetch(self, query: str, *values: object) -> list[Any]:
+        async with self.connection() as connection:
+            rows: list[Any] = await connection.fetch(query, *values)
+            return rows
+
+    async def fetchrow(self, query: str, *values: object) -> Any:
+        async with self.connection() as connection:
+            return await connection.fetchrow(query, *values)
+
+    async def fetchval(self, query: str, *values: object) -> Any:
+        async with self.connection() as connection:
+            return await connection.fetchval(query, *values)
+
+    async def execute(self, query: str, *values: object) -> None:
+        async with self.connection() as connection:
+            await connection.execute(query, *values)
+
+    async def close(self) -> None:
+        self.pool.terminate()

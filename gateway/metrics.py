@@ -1,0 +1,26 @@
+"""Every metric, declared once with its meaning. Labels are closed sets; nothing a client sends becomes a label."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_FAST = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+ORDERS = Counter("peakgate_orders", "Answers to orders, by outcome or error code.", ["outcome"])
+ORDER_SECONDS = Histogram("peakgate_order_seconds", "From the arrival of an order to its answer.", buckets=_FAST)
+CONFIRM_SECONDS = Histogram(
+    "peakgate_confirm_seconds", "From the arrival of an order to its confirmation.", buckets=_FAST
+)
+GROUP_CALL_SECONDS = Histogram("peakgate_group_call_seconds", "One script call for a group of orders.", buckets=_FAST)
+GROUP_SIZE = Histogram("peakgate_group_size", "Orders in one script call.", buckets=_SIZES)
+FLUSH_SECONDS = Histogram("peakgate_flush_seconds", "One transaction of the writer.", buckets=_FAST)
+FLUSH_SIZE = Histogram("peakgate_flush_size", "Orders in one transaction of the writer.", buckets=_SIZES)
+APPLIED_ORDERS = Counter("peakgate_applied_orders", "Orders the writer put into the ledger.", ["status"])
+PARKED_ENTRIES = Counter("peakgate_parked_entries", "Entries the ledger could not take, kept for people.")
+BACKLOG = Gauge("peakgate_backlog", "Sequence numbers in Valkey that the ledger does not have yet.", ["shard"])
+SHARD_OPEN = Gauge("peakgate_shard_open", "1 while the shard sells, 0 while it is shut.", ["shard"])
+CONNECTIONS = Gauge("peakgate_connections", "Open sockets of viewers.")
+CLOSED = Counter("peakgate_closed_connections", "Sockets closed by us, by close code.", ["code"])
+HTTP_REQUESTS = Counter("peakgate_http_requests", "HTTP requests, by route and status.", ["route", "status"])
+LOOP_STALL_SECONDS = Gauge("peakgate_loop_stall_seconds", "Longest stall of the event loop in the last second.")
+AUDIT_VIOLATIONS = Gauge("peakgate_audit_violations", "Violations the last audit found.")
+UNCONFIRMED = Gauge("peakgate_unconfirmed_orders", "Orders placed here that wait for their confirmation.")

@@ -1,0 +1,1 @@
+"""What crosses the socket and HTTP: message types, codecs, close codes. No behaviour."""

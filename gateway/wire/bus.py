@@ -1,0 +1,46 @@
+"""What processes tell each other over pub/sub: at most once, so each message is only ever a shortcut to the truth."""
+
+import msgspec
+from msgspec import Struct
+
+
+class LaterState(Struct, array_like=True, gc=False):
+    """An order of `viewer` took a later state."""
+
+    viewer: str
+    order: str
+    status: str
+    pay_by_ms: int = 0
+    reason: str = ""
+
+
+class ShopOrders(Struct, array_like=True, gc=False):
+    shop: str
+    orders: list[LaterState]
+
+
+class Applied(Struct, tag="applied", array_like=True, gc=False):
+    """The ledger of `shard` stands at `seq` of `epoch`; these orders have a new state."""
+
+    shard: int
+    epoch: int
+    seq: int
+    shops: list[ShopOrders]
+
+
+class SaleChanged(Struct, tag="sale", array_like=True, gc=False):
+    sale_no: int
+
+
+class RoomChanged(Struct, tag="room", array_like=True, gc=False):
+    room: str
+
+
+class ShopChanged(Struct, tag="shop", array_like=True, gc=False):
+    shop: str
+
+
+Message = Applied | SaleChanged | RoomChanged | ShopChanged
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(Message).decode

@@ -1,0 +1,90 @@
+"""The two codecs of the live socket: JSON in text frames, MessagePack in binary frames.
+
+msgspec decodes and validates a frame in one step. A frame that cannot be read (`Unreadable`) is told apart from one that
+reads but is not allowed (`NotAllowed`), because only the first counts towards closing the socket.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+import msgspec
+
+from gateway.wire.frames import FromViewer, ToViewer
+
+JSON_PROTOCOL = "peakgate.v1.json"
+MSGPACK_PROTOCOL = "peakgate.v1.msgpack"
+
+
+class Unreadable(Exception):
+    """Not a frame: no map, no type, or not the codec's syntax."""
+
+
+class NotAllowed(Exception):
+    """A frame whose value breaks the contract. `id` is the frame's own, where it had a readable one."""
+
+    def __init__(self, message: str, *, frame: str, id: str | None) -> None:
+        super().__init__(message)
+        self.frame = frame
+        self.id = id
+
+
+class UnknownFrame(Exception):
+    """A type of frame this version does not know."""
+
+    def __init__(self, frame: str, *, id: str | None) -> None:
+        super().__init__(frame)
+        self.frame = frame
+        self.id = id
+
+
+class _Head(msgspec.Struct):
+    t: str
+    id: str | int | None = None
+
+
+class CodecName(StrEnum):
+    JSON = "json"
+    MSGPACK = "msgpack"
+
+
+_TYPES = frozenset({"hello", "token", "order", "claim", "ping"})
+
+
+class Codec:
+    """One of the two; `is_text` says in which kind of WebSocket frame its messages travel."""
+
+    __slots__ = ("_decode", "_decode_head", "encode", "is_text", "name", "protocol")
+
+    def __init__(self, name: CodecName) -> None:
+        self.name = name
+        self.is_text = name is CodecName.JSON
+        self.protocol = JSON_PROTOCOL if self.is_text else MSGPACK_PROTOCOL
+        module = msgspec.json if self.is_text else msgspec.msgpack
+        self.encode: Callable[[ToViewer], bytes] = module.Encoder().encode
+        self._decode = module.Decoder(FromViewer).decode
+        self._decode_head = module.Decoder(_Head).decode
+
+    def decode(self, payload: bytes | memoryview) -> FromViewer:
+        try:
+            frame: FromViewer = self._decode(payload)
+        except msgspec.ValidationError as error:
+            raise self._blame(payload, str(error)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Unreadable(str(error)) from None
+        return frame
+
+    def _blame(self, payload: bytes | memoryview, message: str) -> Exception:
+        """Which kind of wrong it is; read again only on this rare path."""
+        try:
+            head: _Head = self._decode_head(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return Unreadable(message)
+        id = head.id if isinstance(head.id, str) and len(head.id) <= 64 else None
+        if head.t not in _TYPES:
+            return UnknownFrame(head.t[:32], id=id)
+        return NotAllowed(message, frame=head.t, id=id)
+
+
+JSON = Codec(CodecName.JSON)
+MSGPACK = Codec(CodecName.MSGPACK)
+BY_PROTOCOL = {JSON_PROTOCOL: JSON, MSGPACK_PROTOCOL: MSGPACK}

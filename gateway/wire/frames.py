@@ -1,0 +1,154 @@
+"""The frames of the live socket, named by direction from the product's side.
+
+Inbound frames are one tagged union, decoded and validated in one step at the border; its constraints are the contract's.
+Unknown fields are ignored (the contract lets clients send more than we know). Outbound frames omit what is not set.
+"""
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from gateway.domain.order import KEY_PATTERN, MAX_QUANTITY
+
+MAX_FRAME_BYTES = 4096  # of a viewer's frame; the contract's number
+MAX_PENDING = 32  # keys a hello may name; a viewer has few in flight, and each is a look-up
+
+Key = Annotated[str, Meta(pattern=KEY_PATTERN)]
+Identifier = Annotated[str, Meta(min_length=1, max_length=64)]
+Quantity = Annotated[int, Meta(ge=1, le=MAX_QUANTITY)]
+AmountMinor = Annotated[int, Meta(ge=0, le=2**53)]
+Reference = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+# From the viewer.
+
+
+class Resume(Struct, gc=False):
+    epoch: int
+    seq: int
+
+
+class Pending(Struct, gc=False):
+    """A key in flight or not yet confirmed: of an order (`sale`) or of a claim (`coupon`)."""
+
+    key: Key
+    sale: Identifier | None = None
+    coupon: Identifier | None = None
+
+
+class Hello(Struct, tag_field="t", tag="hello", gc=False):
+    token: str | None = None
+    resume: Resume | None = None
+    pending: Annotated[list[Pending], Meta(max_length=MAX_PENDING)] = []
+
+
+class FreshToken(Struct, tag_field="t", tag="token", gc=False):
+    token: str
+
+
+class PlaceOrder(Struct, tag_field="t", tag="order", gc=False):
+    id: Key
+    sale: Identifier
+    sku: Identifier
+    quantity: Quantity
+    expect_amount_minor: AmountMinor | None = None
+    ref: Reference | None = None
+    meta: Any = None
+
+
+class Claim(Struct, tag_field="t", tag="claim", gc=False):
+    id: Key
+    coupon: Identifier
+
+
+class Ping(Struct, tag_field="t", tag="ping", gc=False):
+    id: Annotated[str, Meta(max_length=64)] | int | None = None
+
+
+FromViewer = Hello | FreshToken | PlaceOrder | Claim | Ping
+
+
+# To the viewer.
+
+
+class KnownOrder(Struct, omit_defaults=True, gc=False):
+    """What became of a pending key: the order it holds, or `none` (nothing held yet; repeat with the same key)."""
+
+    sale: str
+    key: str
+    outcome: str
+    order: str | None = None
+    status: str | None = None
+    amount_minor: int | None = None
+    pay_by_ms: int | None = None
+    reason: str | None = None
+
+
+class Welcome(Struct, tag_field="t", tag="welcome", omit_defaults=True, gc=False):
+    you: str
+    epoch: int
+    seq: int
+    now_ms: int
+    recovered: bool
+    orders: list[KnownOrder] | None = None
+
+
+class Snapshot(Struct, tag_field="t", tag="snapshot", gc=False):
+    room: dict[str, Any]
+    epoch: int
+    seq: int
+    viewers: int
+    likes: int
+    sales: list[dict[str, Any]]
+    coupons: list[dict[str, Any]]
+    pin: dict[str, Any] | None
+    recent: list[dict[str, Any]]
+    chat: dict[str, Any]
+
+
+class Reply(Struct, tag_field="t", tag="reply", omit_defaults=True, gc=False):
+    id: str
+    outcome: str
+    order: str | None = None
+    amount_minor: int | None = None
+    replayed: bool = False
+    left: int | None = None
+    may_return: bool | None = None
+    opens_at_ms: int | None = None
+    retry_after_ms: int | None = None
+
+
+class OrderChanged(Struct, tag_field="t", tag="order", omit_defaults=True, gc=False):
+    order: str
+    status: str
+    pay_by_ms: int | None = None
+    reason: str | None = None
+
+
+class Error(Struct, tag_field="t", tag="error", omit_defaults=True, gc=False):
+    code: str
+    message: str
+    retryable: bool
+    id: str | None = None
+    param: str | None = None
+    retry_after_ms: int | None = None
+
+    # `retryable` has no default, so that it is always said.
+
+
+class Pong(Struct, tag_field="t", tag="pong", omit_defaults=True, gc=False):
+    now_ms: int
+    id: str | int | None = None
+
+
+class TokenEnding(Struct, tag_field="t", tag="token_ending", gc=False):
+    in_ms: int
+
+
+class Bye(Struct, tag_field="t", tag="bye", omit_defaults=True, gc=False):
+    code: int
+    reason: str
+    retry_after_ms: int | None = None
+
+
+ToViewer = Welcome | Snapshot | Reply | OrderChanged | Error | Pong | TokenEnding | Bye

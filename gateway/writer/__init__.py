@@ -1,0 +1,1 @@
+"""The order writer: what the stream holds becomes rows of the ledger, many entries a transaction."""

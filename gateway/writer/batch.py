@@ -1,0 +1,83 @@
+"""Entries of the stream folded into steps for the ledger; pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from gateway.domain.batch import OrderColumns
+from gateway.domain.ids import IdMint
+from gateway.wire.entries import ActEntry, OrdersEntry
+
+
+@dataclass(slots=True)
+class OrdersStep:
+    """Orders `after + 1` to `last`, without a gap; one transaction."""
+
+    after: int
+    last: int
+    orders: OrderColumns = field(default_factory=OrderColumns)
+
+    def __len__(self) -> int:
+        return len(self.orders.seqs)
+
+    def halves(self) -> tuple["OrdersStep", "OrdersStep"]:
+        middle = len(self) // 2
+        cut = self.orders.seqs[middle - 1]
+        return (
+            OrdersStep(self.after, cut, self.orders.part(0, middle)),
+            OrdersStep(cut, self.last, self.orders.part(middle, len(self))),
+        )
+
+
+@dataclass(slots=True)
+class ActStep:
+    after: int
+    last: int
+    act: ActEntry
+
+
+Step = OrdersStep | ActStep
+
+
+class Gap(Exception):
+    """The stream does not go on where the ledger stands: sequence numbers `after + 1` to `found - 1` are missing."""
+
+    def __init__(self, after: int, found: int) -> None:
+        super().__init__(f"sequence numbers {after + 1} to {found - 1} are missing")
+        self.after = after
+        self.found = found
+
+
+def fold(entries: Iterable[OrdersEntry | ActEntry], *, epoch: int, after: int, most: int, mint: IdMint) -> list[Step]:
+    """Steps of at most `most` orders (one entry more at most), in order; an act is a step of its own. Raises Gap."""
+    steps: list[Step] = []
+    open_step: OrdersStep | None = None
+    for entry in entries:
+        if entry.first != after + 1:
+            raise Gap(after, entry.first)
+        if isinstance(entry, ActEntry):
+            steps.append(ActStep(after, entry.last, entry))
+            open_step = None
+        else:
+            if open_step is None or len(open_step) >= most:
+                open_step = OrdersStep(after, after)
+                steps.append(open_step)
+            _add(open_step.orders, entry, epoch, mint)
+            open_step.last = entry.last
+        after = entry.last
+    return steps
+
+
+def _add(columns: OrderColumns, entry: OrdersEntry, epoch: int, mint: IdMint) -> None:
+    count, orders, sale_no, at_ms = len(entry.orders), entry.orders, entry.sale_no, entry.at_ms
+    seqs = range(entry.first, entry.first + count)
+    columns.seqs += seqs
+    columns.sales += [sale_no] * count
+    columns.items += [order.item_no for order in orders]
+    columns.order_ids += [mint.order(at_ms, sale_no, epoch, seq) for seq in seqs]
+    columns.viewers += [order.viewer for order in orders]
+    columns.keys += [order.key for order in orders]
+    columns.fingerprints += [order.fingerprint for order in orders]
+    columns.quantities += [order.quantity for order in orders]
+    columns.prices += [order.price_minor for order in orders]
+    columns.at_ms += [at_ms] * count
+    columns.extras += [order.extra or None for order in orders]

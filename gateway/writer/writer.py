@@ -1,0 +1,205 @@
+"""The writer's loop over one shard: lease, read behind the cursor, apply, tell.
+
+The cursor moves in the same transaction as the orders, so a batch is applied once whatever dies when. What the writer
+knows beside it (the lease, the next entries) is only ever a guess that the transaction checks.
+"""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.domain.batch import ActColumns, AppliedOrders, Lease, Place
+from gateway.domain.ids import IdMint
+from gateway.errors import GatewayError, LeaseLost, LedgerRejected
+from gateway.metrics import APPLIED_ORDERS, BACKLOG, FLUSH_SECONDS, FLUSH_SIZE, PARKED_ENTRIES
+from gateway.wire import bus, entries
+from gateway.writer.batch import ActStep, Gap, OrdersStep, fold
+from gateway.writer.ports import Entry, Ledger, Publisher, Stream
+
+log = structlog.get_logger(__name__)
+
+LEASE_S = 2.0  # how long confirmations wait, at most, after a writer was killed
+_IDLE_WAIT_MS = 400  # below a third of the lease, so that an idle writer prolongs it in time
+_READ_ENTRIES = 8  # groups; with up to 256 orders each about two batches
+_KEEP_SEQS = 20_000  # what stays in the stream behind the cursor, for the audit
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+# More parked orders than this in a row say that something else than one order is wrong: stop and wait for people.
+MAX_PARKED = 100
+
+
+class OrderWriter:
+    """Applies one shard's stream to the ledger for as long as it holds the shard's lease.
+
+    An outage is waited for, never bisected; data the ledger rejects is bisected down to the order, which is parked.
+    """
+
+    def __init__(
+        self,
+        *,
+        shard: int,
+        holder: str,
+        stream: Stream,
+        ledger: Ledger,
+        publisher: Publisher,
+        mint: IdMint,
+        clock: Clock,
+        batch_max: int,
+    ) -> None:
+        self._shard = shard
+        self._holder = holder
+        self._stream = stream
+        self._ledger = ledger
+        self._publisher = publisher
+        self._mint = mint
+        self._clock = clock
+        self._batch_max = batch_max
+        self._shops: dict[int, str] = {}
+        self._parked = 0
+        self._lease: Lease | None = None
+        self._stopping = asyncio.Event()
+        self.caught_up = asyncio.Event()
+        """Set while the stream has nothing the ledger lacks."""
+
+    def stop(self) -> None:
+        """Finish what the stream holds, then return from `run`."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        pause_s = _SHORTEST_PAUSE_S
+        while not (self._stopping.is_set() and self.caught_up.is_set()):
+            try:
+                self._lease = await self._ledger.take_lease(self._shard, holder=self._holder, for_s=LEASE_S)
+                if self._lease is None:
+                    await asyncio.sleep(LEASE_S / 8)
+                else:
+                    log.info("writer_holds_shard", shard=self._shard, seq=self._lease.last_seq)
+                    pause_s = _SHORTEST_PAUSE_S
+                    await self._apply_stream(self._lease)
+            except* Gap as gaps:
+                # Never skipped in silence: what is missing was promised to somebody.
+                log.critical("stream_gap", shard=self._shard, error=str(gaps.exceptions[0]))
+                await asyncio.sleep(_LONGEST_PAUSE_S)
+            except* LeaseLost as errors:
+                log.warning("lease_lost", shard=self._shard, error=str(errors.exceptions[0]))
+            except* GatewayError as errors:
+                log.warning("writer_waits", shard=self._shard, error=str(errors.exceptions[0]))
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    async def close(self) -> None:
+        """Gives the lease back, so that the next writer need not wait for its end."""
+        try:
+            if self._lease is not None:
+                await self._ledger.give_lease(self._shard, self._lease.token)
+        except GatewayError:
+            pass
+        await self._ledger.close()
+
+    async def _apply_stream(self, lease: Lease) -> None:
+        """Applies entries until the lease is lost, a server is away or the writer is told to stop and has caught up."""
+        epoch, seq = lease.epoch, lease.last_seq
+        prolong_at_s = self._clock.monotonic() + LEASE_S / 3
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(self._read(epoch, seq, wait=False))
+            telling = tasks.create_task(self._stream.applied(epoch, seq, keep=_KEEP_SEQS))
+            try:
+                while True:
+                    found = await reading
+                    if found:
+                        self.caught_up.clear()
+                        # The next read runs beside the transaction, and telling beside the one after.
+                        reading = tasks.create_task(self._read(epoch, found[-1].last, wait=True))
+                        told = await self._apply(lease, found, seq)
+                        seq = found[-1].last
+                        await telling
+                        telling = tasks.create_task(self._tell(epoch, seq, told))
+                    else:
+                        self.caught_up.set()
+                        BACKLOG.labels(self._shard).set(0)
+                        if self._stopping.is_set():
+                            break
+                        reading = tasks.create_task(self._read(epoch, seq, wait=True))
+                    if self._clock.monotonic() >= prolong_at_s:
+                        prolong_at_s = self._clock.monotonic() + LEASE_S / 3
+                        held = await self._ledger.take_lease(self._shard, holder=self._holder, for_s=LEASE_S)
+                        if held is None or held.token != lease.token or held.epoch != epoch:
+                            raise LeaseLost
+            finally:
+                reading.cancel()
+                await asyncio.wait([telling])
+
+    async def _read(self, epoch: int, after: int, *, wait: bool) -> Sequence[Entry]:
+        return await self._stream.read(epoch, after, count=_READ_ENTRIES, wait_ms=_IDLE_WAIT_MS if wait else 0)
+
+    async def _apply(self, lease: Lease, found: Sequence[Entry], after: int) -> list[bus.ShopOrders]:
+        changed: dict[str, bus.ShopOrders] = {}
+        decoded = [entries.decode(entry.body) for entry in found]
+        for step in fold(decoded, epoch=lease.epoch, after=after, most=self._batch_max, mint=self._mint):
+            at = Place(self._shard, lease.epoch, step.after, step.last, lease.token)
+            if isinstance(step, ActStep):
+                await self._apply_act(at, step)
+            else:
+                await self._apply_orders(at, step, changed)
+        return list(changed.values())
+
+    async def _apply_act(self, at: Place, step: ActStep) -> None:
+        act = step.act
+        columns = ActColumns(
+            act.sale_no, act.act, act.item_no, act.value, act.actor, act.at_ms, act.kind, act.key, act.fingerprint
+        )
+        if not await self._ledger.apply_act(at, columns):
+            log.error("act_without_effect", shard=self._shard, seq=step.last, act=act.act, sale_no=act.sale_no)
+
+    async def _apply_orders(self, at: Place, step: OrdersStep, changed: dict[str, bus.ShopOrders]) -> None:
+        started_s = self._clock.monotonic()
+        try:
+            applied = await self._ledger.apply_orders(at, step.orders)
+        except LedgerRejected as error:
+            if len(step) == 1:
+                await self._park(at, step, str(error))
+                return
+            for half in step.halves():
+                await self._apply_orders(at._replace(after=half.after, last=half.last), half, changed)
+            return
+        FLUSH_SECONDS.observe(self._clock.monotonic() - started_s)
+        FLUSH_SIZE.observe(len(step))
+        APPLIED_ORDERS.labels("confirmed").inc(len(step) - len(applied.refused))
+        self._parked = 0
+        if applied.refused:
+            APPLIED_ORDERS.labels("refused").inc(len(applied.refused))
+            log.error("ledger_refused_orders", shard=self._shard, refused=applied.refused)
+        await self._note(step, applied, changed)
+
+    async def _park(self, at: Place, step: OrdersStep, reason: str) -> None:
+        self._parked += 1
+        if self._parked > MAX_PARKED:
+            raise GatewayError(f"{self._parked} orders in a row cannot be stored: {reason}")
+        log.critical("order_parked", shard=self._shard, seq=step.last, reason=reason)
+        PARKED_ENTRIES.inc()
+        await self._ledger.park_order(at, step.orders, reason=reason, entry=repr(step.orders).encode())
+
+    async def _note(self, step: OrdersStep, applied: AppliedOrders, changed: dict[str, bus.ShopOrders]) -> None:
+        """Collects the later states of a step's orders by shop."""
+        orders, pay_by, refused = step.orders, applied.pay_by_ms, applied.refused
+        unknown = set(orders.sales) - self._shops.keys()
+        if unknown:
+            self._shops.update(await self._ledger.shops_of(sorted(unknown)))
+        for seq, sale_no, viewer, order_id in zip(
+            orders.seqs, orders.sales, orders.viewers, orders.order_ids, strict=True
+        ):
+            shop = self._shops.get(sale_no, "")
+            group = changed.get(shop)
+            if group is None:
+                group = changed[shop] = bus.ShopOrders(shop, [])
+            if seq in refused:
+                group.orders.append(bus.LaterState(viewer, order_id, "refused", 0, "ledger"))
+            else:
+                group.orders.append(bus.LaterState(viewer, order_id, "confirmed", pay_by.get(sale_no, 0)))
+
+    async def _tell(self, epoch: int, seq: int, shops: list[bus.ShopOrders]) -> None:
+        """Viewers first; the mark in Valkey only bounds the backlog."""
+        await self._publisher.publish(bus.encode(bus.Applied(self._shard, epoch, seq, shops)))
+        await self._stream.applied(epoch, seq, keep=_KEEP_SEQS)

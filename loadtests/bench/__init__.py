@@ -1,0 +1,1 @@
+"""Peakgate beside the other ways to take an order, on the same servers, the same machine and the same sockets."""

@@ -1,0 +1,364 @@
+"""The open-loop crowd of the surge: every viewer taps at its own fixed time, whatever the gateway does.
+
+Latency counts from the intended time. Each viewer has a network of its own: a delay before what it sends leaves, and one
+before what came in is read. Some are cut while the reply is on its way. All insist with the same key.
+"""
+
+import asyncio
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.client.backoff import Backoff
+from gateway.client.codec import Codec, ToViewer
+from gateway.client.connection import Connection, connect, order_frame
+from gateway.client.errors import HandshakeRefused
+from gateway.domain.order import OrderOutcome
+from gateway.wire.close_codes import may_return
+
+# A request is decided within 5 s of its arrival; the injected delays are below one more.
+ASK_AGAIN_AFTER_S = 7.0
+SWEEP_EVERY_S = 1.0
+TICK_S = 0.001
+CONNECT_AT_ONCE = 100
+
+
+class Agenda:
+    """Calls at given times of the loop's clock, one heap and one timer for all; late by about a millisecond."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._entries: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._order = itertools.count()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    def at(self, when_s: float, call: Callable[..., None], *arguments: Any) -> None:
+        heapq.heappush(self._entries, (when_s, next(self._order), call, arguments))
+        if self._timer is None:
+            self._timer = self._loop.call_later(TICK_S, self._run)
+
+    def _run(self) -> None:
+        entries = self._entries
+        now = self._loop.time()
+        while entries and entries[0][0] <= now:
+            _, _, call, arguments = heapq.heappop(entries)
+            call(*arguments)
+        self._timer = self._loop.call_later(TICK_S, self._run) if entries else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What lies between a viewer and the gateway."""
+
+    least_delay_s: float
+    most_delay_s: float
+    cut_share: float
+
+    def delay_s(self) -> float:
+        return random.uniform(self.least_delay_s, self.most_delay_s)
+
+
+class Shopper:
+    """One viewer of the crowd: one tap, one key, and everything it was told, as it heard it."""
+
+    __slots__ = (
+        "_asking_since_s",
+        "_connection",
+        "_crowd",
+        "_failures",
+        "answer",
+        "answered_s",
+        "confirmed_s",
+        "cuts",
+        "intended_s",
+        "is_to_be_cut",
+        "key",
+        "late_s",
+        "order",
+        "status",
+        "sub",
+        "token",
+        "told",
+    )
+
+    def __init__(self, crowd: "Crowd", sub: str, token: str, *, is_to_be_cut: bool) -> None:
+        self._crowd = crowd
+        self.sub = sub
+        self.token = token
+        self.key = f"tap-{sub}"
+        self.is_to_be_cut = is_to_be_cut
+        self.intended_s = 0.0
+        self.late_s = 0.0
+        """How much later than planned the first frame left: the generator's own fault, and part of the latency."""
+        self.told: list[dict[str, Any]] = []
+        self.answer: str | None = None
+        self.answered_s: float | None = None
+        self.order: str | None = None
+        self.status: str | None = None
+        self.confirmed_s: float | None = None
+        self.cuts = 0
+        self._asking_since_s: float | None = None
+        self._failures = 0
+        self._connection: Connection | None = None
+
+    # Coming in.
+
+    async def enter(self) -> None:
+        """Connected; the `welcome` is on its way. Comes back after refusals that pass."""
+        while True:
+            try:
+                connection = await connect(
+                    self._crowd.live_url,
+                    self.token,
+                    self._crowd.codec,
+                    on_frame=self._on_frame,
+                    on_close=self._on_close,
+                    pending=self._pending(),
+                )
+            except HandshakeRefused as refused:
+                if refused.status != 429 and refused.status < 500:
+                    raise
+                asked_s = refused.retry_after_s or 0.0
+            except OSError:
+                asked_s = 0.0
+            else:
+                if connection.is_open:
+                    self._connection = connection
+                    return
+                asked_s = 0.0
+            await asyncio.sleep(self._crowd.backoff.delay_s(self._failures, asked_s=asked_s))
+            self._failures += 1
+
+    def _pending(self) -> list[dict[str, str]]:
+        is_open = self._asking_since_s is not None or (self.order is not None and self.confirmed_s is None)
+        return [{"sale": self._crowd.sale, "key": self.key}] if is_open else []
+
+    async def _return(self) -> None:
+        await self.enter()
+        self._crowd.reconnects += 1
+        if self._asking_since_s is not None:
+            self._send_later()
+
+    # Tapping.
+
+    def tap(self) -> None:
+        """At the intended time: the tap is on its way."""
+        planned_s = self.intended_s + self._crowd.network.delay_s()
+        self._asking_since_s = planned_s
+        self._crowd.agenda.at(planned_s, self._send_first, planned_s)
+
+    def _send_first(self, planned_s: float) -> None:
+        now = self._crowd.agenda.now()
+        self.late_s = now - planned_s
+        self._send()
+        if self.is_to_be_cut:
+            # Before the answer is read: what comes in is read no earlier than the least delay.
+            self._crowd.agenda.at(now + random.uniform(0.0, self._crowd.network.least_delay_s), self._cut)
+
+    def _send(self) -> None:
+        if self.answer is not None or self._connection is None:
+            return  # answered meanwhile, or asked again once back
+        self._asking_since_s = self._crowd.agenda.now()
+        self._connection.send(self._crowd.frame(self.key))
+
+    def _send_later(self, asked_s: float = 0.0) -> None:
+        delay_s = self._crowd.network.delay_s() + asked_s
+        self._asking_since_s = self._crowd.agenda.now() + delay_s
+        self._crowd.agenda.at(self._asking_since_s, self._send)
+
+    def ask_again_if_silent(self) -> None:
+        since_s = self._asking_since_s
+        if since_s is not None and self._crowd.agenda.now() - since_s > ASK_AGAIN_AFTER_S:
+            self._told("silence")
+            self._send_later()
+
+    def _cut(self) -> None:
+        if self._connection is not None:
+            self.cuts += 1
+            self._told("cut")
+            self._connection.abort()
+
+    # Hearing.
+
+    def _on_frame(self, connection: Connection, told: ToViewer, payload: bytes) -> None:
+        if told.t in ("reply", "order", "error", "bye"):
+            self._hear_later(connection, told)
+        elif told.t == "welcome" and self._pending():
+            for known in self._crowd.codec.read_whole(payload).get("orders") or ():
+                if known.get("order") and known.get("status"):
+                    state = ToViewer(t="order", order=known["order"], status=known["status"])
+                    self._hear_later(connection, state)
+
+    def _hear_later(self, connection: Connection, told: ToViewer) -> None:
+        agenda = self._crowd.agenda
+        agenda.at(agenda.now() + self._crowd.network.delay_s(), self._hear, connection, told)
+
+    def _hear(self, connection: Connection, told: ToViewer) -> None:
+        if connection is not self._connection:
+            return  # it was on a socket that has been cut
+        match told.t:
+            case "reply" if told.id == self.key:
+                self._answered(told)
+            case "order":
+                self._changed(told)
+            case "error" if told.id == self.key:
+                self._told("error", code=told.code, retryable=told.retryable)
+                if told.retryable:
+                    self._again(told)
+                else:
+                    self._finish(f"error {told.code}")
+            case "bye":
+                self._told("bye", code=told.code)
+
+    def _answered(self, told: ToViewer) -> None:
+        self._told(
+            "reply",
+            outcome=told.outcome,
+            order=told.order,
+            amount_minor=told.amount_minor,
+            replayed=told.replayed,
+        )
+        if told.outcome == OrderOutcome.TOO_FAST:
+            self._again(told)
+        elif self.answer is None:
+            self.order = told.order
+            self._finish(told.outcome or "")
+
+    def _finish(self, answer: str) -> None:
+        self._asking_since_s = None
+        self.answer = answer
+        self.answered_s = self._crowd.agenda.now()
+        self._crowd.answered(self)
+
+    def _changed(self, told: ToViewer) -> None:
+        self._told("order", order=told.order, status=told.status, reason=told.reason)
+        if self.status is None and told.status != "reserved":
+            self.status = told.status
+            self.confirmed_s = self._crowd.agenda.now()
+            self._crowd.changed()
+
+    def _again(self, told: ToViewer) -> None:
+        self._send_later(self._crowd.backoff.delay_s(self._failures, asked_s=(told.retry_after_ms or 0) / 1000))
+        self._failures += 1
+
+    def _told(self, what: str, **facts: Any) -> None:
+        at_s = self._crowd.agenda.now() - self._crowd.started_s
+        self.told.append({"what": what, "at_s": round(at_s, 6), **{k: v for k, v in facts.items() if v is not None}})
+
+    def _on_close(self, connection: Connection, code: int, reason: str) -> None:
+        if connection is not self._connection:
+            return
+        self._connection = None
+        if self._crowd.is_over:
+            return
+        if may_return(code):
+            now = self._crowd.agenda.now()
+            # Quick at first, as a phone that finds its network again; spread, so that a crowd does not come at once.
+            self._crowd.agenda.at(now + self._crowd.backoff.delay_s(self._failures), self._crowd.bring_back, self)
+        elif self.answer is None:
+            self._told("away", code=code, reason=reason)
+            self._finish(f"closed {code}")
+
+    def come_back(self) -> asyncio.Task[None]:
+        return asyncio.create_task(self._return())
+
+    def leave(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+class Crowd:
+    """All viewers of a surge, what they share, and when they are through."""
+
+    def __init__(
+        self, *, live_url: str, sale: str, sku: str, quantity: int, codec: Codec, network: Network, tokens: Mapping[str, str]
+    ) -> None:
+        self.live_url = live_url
+        self.sale = sale
+        self.codec = codec
+        self.network = network
+        self.agenda = Agenda()
+        self.backoff = Backoff(base_s=0.25, cap_s=2.0)
+        self.started_s = 0.0
+        self.reconnects = 0
+        self.is_over = False
+        self._sku = sku
+        self._quantity = quantity
+        self.shoppers = [Shopper(self, sub, token, is_to_be_cut=False) for sub, token in tokens.items()]
+        for shopper in random.sample(self.shoppers, round(len(self.shoppers) * network.cut_share)):
+            shopper.is_to_be_cut = True
+        self._open = len(self.shoppers)
+        """Viewers without a true answer, or with an order that is only reserved."""
+        self._done = asyncio.Event()
+        self._returning: set[asyncio.Task[None]] = set()
+
+    def frame(self, key: str) -> dict[str, object]:
+        return order_frame(key, self.sale, self._sku, self._quantity)
+
+    async def enter(self) -> None:
+        gate = asyncio.Semaphore(CONNECT_AT_ONCE)
+
+        async def one(shopper: Shopper) -> None:
+            async with gate:
+                await shopper.enter()
+
+        async with asyncio.TaskGroup() as group:
+            for shopper in self.shoppers:
+                group.create_task(one(shopper))
+
+    def start(self, offsets_s: list[float], *, lead_s: float) -> float:
+        """Each viewer taps at its offset from the start, which is `lead_s` from now. Returns the start."""
+        self.started_s = self.agenda.now() + lead_s
+        for shopper, offset_s in zip(self.shoppers, offsets_s, strict=True):
+            shopper.intended_s = self.started_s + offset_s
+            self.agenda.at(shopper.intended_s, shopper.tap)
+        self.agenda.at(self.started_s + ASK_AGAIN_AFTER_S, self._sweep)
+        return self.started_s
+
+    async def through(self, *, within_s: float) -> bool:
+        """Whether all have their true answers and the later states of their orders in time."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._done.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def leave(self) -> None:
+        self.is_over = True
+        for task in self._returning:
+            task.cancel()
+        await asyncio.gather(*self._returning, return_exceptions=True)
+        for shopper in self.shoppers:
+            shopper.leave()
+
+    # What the viewers report.
+
+    def answered(self, shopper: Shopper) -> None:
+        if shopper.order is None or shopper.confirmed_s is not None:
+            self._close_one()
+
+    def changed(self) -> None:
+        self._close_one()
+
+    def bring_back(self, shopper: Shopper) -> None:
+        task = shopper.come_back()
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)
+
+    def _close_one(self) -> None:
+        self._open -= 1
+        if self._open == 0:
+            self._done.set()
+
+    def _sweep(self) -> None:
+        for shopper in self.shoppers:
+            shopper.ask_again_if_silent()
+        if not self._done.is_set() and not self.is_over:
+            self.agenda.at(self.agenda.now() + SWEEP_EVERY_S, self._sweep)

@@ -1,0 +1,48 @@
+"""What every test may ask for: real servers, started once a session, and clean for each test."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.servers import SessionServers, flush, session_servers
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[SessionServers]:
+    with session_servers() as started:
+        yield started
+
+
+@pytest.fixture
+def database_url(servers: SessionServers) -> str:
+    """A fresh database with the schema of the ledger."""
+    return servers.fresh_database()
+
+
+@pytest.fixture
+def empty_database_url(servers: SessionServers) -> str:
+    """A fresh database with nothing in it."""
+    return servers.empty_database()
+
+
+@pytest.fixture
+def valkey_url(servers: SessionServers) -> str:
+    """The orders Valkey, empty."""
+    flush(servers.urls.valkey_url)
+    return servers.urls.valkey_url
+
+
+@pytest.fixture
+def rooms_valkey_url(servers: SessionServers) -> str:
+    """The rooms Valkey, empty."""
+    flush(servers.urls.rooms_valkey_url)
+    return servers.urls.rooms_valkey_url
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of whoever runs the tests must not decide what they find."""
+    for name in list(os.environ):
+        if name.startswith("PEAKGATE_") or name in ("VALKEY_URL", "ROOMS_VALKEY_URL", "DATABASE_URL"):
+            monkeypatch.delenv(name)
