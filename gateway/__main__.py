@@ -1,6 +1,7 @@
 """The entry of `peakgate` and of `python -m gateway`."""
 
 import importlib
+import secrets
 import sys
 from collections.abc import Callable
 from typing import Final
@@ -9,7 +10,9 @@ import typer
 
 from gateway.cli import config, ledger, roles, shops, up
 from gateway.cli.output import exit_codes, fail
+from gateway.clock import SystemClock
 from gateway.errors import GatewayError
+from gateway.logs import set_up_logs
 
 _DEMO: Final = "gateway.cli.demo"
 
@@ -42,6 +45,10 @@ def _find_demo() -> Callable[..., None] | None:
 
 
 def main() -> None:
+    # Data goes to stdout and nothing else does; a role sets its logs up again, by its settings.
+    set_up_logs(
+        process="peakgate", level="warning", log_format="text", key=secrets.token_bytes(32), clock=SystemClock()
+    )
     try:
         build_app()()
     except GatewayError as error:

@@ -9,11 +9,9 @@ import hashlib
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
-
-from gateway.clock import Clock
 
 HASHED_KEYS: Final = frozenset({"sub", "viewer"})
 HIDDEN_KEYS: Final = frozenset({"token", "authorization", "secret", "password", "text", "comment"})
@@ -23,6 +21,12 @@ HIDDEN: Final = "[hidden]"
 _JWT_START: Final = "eyJ"
 
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class Clock(Protocol):
+    """When a line was written."""
+
+    def now_ms(self) -> int: ...
 
 
 class HidePersons:

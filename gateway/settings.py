@@ -146,6 +146,15 @@ class Settings(BaseSettings):
     )
     # One script call of 256 orders takes about 4 ms, near the 5 ms that a call may hold Valkey.
     group_max: int = Field(default=256, ge=1, le=1024, description="requests decided in one script call at most")
+    order_rate: float = Field(
+        default=5.0, gt=0, le=10_000, description="orders a second a viewer may try on a process; beyond: too_fast"
+    )
+    order_burst: int = Field(
+        default=20, ge=1, le=10_000, description="orders a viewer may try at once before the rate counts"
+    )
+    order_queue: int = Field(
+        default=20_000, ge=1, le=1_000_000, description="orders of a sale that may wait in a process; beyond: refused"
+    )
     writer_batch_max: int = Field(
         default=1000, ge=1, le=10_000, description="orders the writer puts into one transaction at most"
     )

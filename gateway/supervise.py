@@ -128,9 +128,12 @@ class Supervisor:
                 kept.cancel()
                 for keeper in keepers:
                     keeper.cancel()
-        except* StartFailed as errors:
+        except BaseExceptionGroup as errors:
             # The group has cancelled everybody; whoever still runs is ended below.
-            raise _first(errors) from None
+            failed, unexpected = errors.split(StartFailed)
+            if failed is None or unexpected is not None:
+                raise
+            raise _first(failed) from None
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)

@@ -1,15 +1,11 @@
 """The open-loop crowd of the surge: every viewer taps at its own fixed time, whatever the gateway does.
 
-Latency counts from the intended time. Each viewer has a network of its own: a delay before what it sends leaves, and one
-before what came in is read. Some are cut while the reply is on its way. All insist with the same key.
+Latency counts from the intended time. Some viewers are cut while the reply is on its way; all insist with the same key.
 """
 
 import asyncio
-import heapq
-import itertools
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.client.backoff import Backoff
@@ -18,50 +14,12 @@ from gateway.client.connection import Connection, connect, order_frame
 from gateway.client.errors import HandshakeRefused
 from gateway.domain.order import OrderOutcome
 from gateway.wire.close_codes import may_return
+from loadtests.surge_network import Agenda, Network
 
 # A request is decided within 5 s of its arrival; the injected delays are below one more.
 ASK_AGAIN_AFTER_S = 7.0
 SWEEP_EVERY_S = 1.0
-TICK_S = 0.001
 CONNECT_AT_ONCE = 100
-
-
-class Agenda:
-    """Calls at given times of the loop's clock, one heap and one timer for all; late by about a millisecond."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._entries: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._order = itertools.count()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def now(self) -> float:
-        return self._loop.time()
-
-    def at(self, when_s: float, call: Callable[..., None], *arguments: Any) -> None:
-        heapq.heappush(self._entries, (when_s, next(self._order), call, arguments))
-        if self._timer is None:
-            self._timer = self._loop.call_later(TICK_S, self._run)
-
-    def _run(self) -> None:
-        entries = self._entries
-        now = self._loop.time()
-        while entries and entries[0][0] <= now:
-            _, _, call, arguments = heapq.heappop(entries)
-            call(*arguments)
-        self._timer = self._loop.call_later(TICK_S, self._run) if entries else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
-    """What lies between a viewer and the gateway."""
-
-    least_delay_s: float
-    most_delay_s: float
-    cut_share: float
-
-    def delay_s(self) -> float:
-        return random.uniform(self.least_delay_s, self.most_delay_s)
 
 
 class Shopper:
@@ -72,6 +30,7 @@ class Shopper:
         "_connection",
         "_crowd",
         "_failures",
+        "_is_through",
         "answer",
         "answered_s",
         "confirmed_s",
@@ -105,6 +64,7 @@ class Shopper:
         self.cuts = 0
         self._asking_since_s: float | None = None
         self._failures = 0
+        self._is_through = False
         self._connection: Connection | None = None
 
     # Coming in.
@@ -139,8 +99,13 @@ class Shopper:
         is_open = self._asking_since_s is not None or (self.order is not None and self.confirmed_s is None)
         return [{"sale": self._crowd.sale, "key": self.key}] if is_open else []
 
-    async def _return(self) -> None:
-        await self.enter()
+    async def come_back(self) -> None:
+        try:
+            await self.enter()
+        except HandshakeRefused as refused:
+            self._told("away", status=refused.status)
+            self._finish(f"refused {refused.status}")
+            return
         self._crowd.reconnects += 1
         if self._asking_since_s is not None:
             self._send_later()
@@ -189,7 +154,11 @@ class Shopper:
     def _on_frame(self, connection: Connection, told: ToViewer, payload: bytes) -> None:
         if told.t in ("reply", "order", "error", "bye"):
             self._hear_later(connection, told)
-        elif told.t == "welcome" and self._pending():
+        elif told.t == "welcome":
+            # This frame can come before `connect` has returned, and what follows it is for this connection.
+            self._connection = connection
+            if not self._pending():
+                return
             for known in self._crowd.codec.read_whole(payload).get("orders") or ():
                 if known.get("order") and known.get("status"):
                     state = ToViewer(t="order", order=known["order"], status=known["status"])
@@ -222,7 +191,8 @@ class Shopper:
             outcome=told.outcome,
             order=told.order,
             amount_minor=told.amount_minor,
-            replayed=told.replayed,
+            replayed=told.replayed or None,
+            left=told.left,
         )
         if told.outcome == OrderOutcome.TOO_FAST:
             self._again(told)
@@ -234,14 +204,20 @@ class Shopper:
         self._asking_since_s = None
         self.answer = answer
         self.answered_s = self._crowd.agenda.now()
-        self._crowd.answered(self)
+        self._through_if_settled()
 
     def _changed(self, told: ToViewer) -> None:
         self._told("order", order=told.order, status=told.status, reason=told.reason)
         if self.status is None and told.status != "reserved":
             self.status = told.status
             self.confirmed_s = self._crowd.agenda.now()
-            self._crowd.changed()
+            self._through_if_settled()
+
+    def _through_if_settled(self) -> None:
+        is_settled = self.answer is not None and (self.order is None or self.confirmed_s is not None)
+        if is_settled and not self._is_through:
+            self._is_through = True
+            self._crowd.one_is_through()
 
     def _again(self, told: ToViewer) -> None:
         self._send_later(self._crowd.backoff.delay_s(self._failures, asked_s=(told.retry_after_ms or 0) / 1000))
@@ -265,9 +241,6 @@ class Shopper:
             self._told("away", code=code, reason=reason)
             self._finish(f"closed {code}")
 
-    def come_back(self) -> asyncio.Task[None]:
-        return asyncio.create_task(self._return())
-
     def leave(self) -> None:
         if self._connection is not None:
             self._connection.close()
@@ -277,7 +250,15 @@ class Crowd:
     """All viewers of a surge, what they share, and when they are through."""
 
     def __init__(
-        self, *, live_url: str, sale: str, sku: str, quantity: int, codec: Codec, network: Network, tokens: Mapping[str, str]
+        self,
+        *,
+        live_url: str,
+        sale: str,
+        sku: str,
+        quantity: int,
+        codec: Codec,
+        network: Network,
+        tokens: Mapping[str, str],
     ) -> None:
         self.live_url = live_url
         self.sale = sale
@@ -340,19 +321,12 @@ class Crowd:
 
     # What the viewers report.
 
-    def answered(self, shopper: Shopper) -> None:
-        if shopper.order is None or shopper.confirmed_s is not None:
-            self._close_one()
-
-    def changed(self) -> None:
-        self._close_one()
-
     def bring_back(self, shopper: Shopper) -> None:
-        task = shopper.come_back()
+        task = asyncio.create_task(shopper.come_back())
         self._returning.add(task)
         task.add_done_callback(self._returning.discard)
 
-    def _close_one(self) -> None:
+    def one_is_through(self) -> None:
         self._open -= 1
         if self._open == 0:
             self._done.set()

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from gateway.cli.demo_crowd import Progress, buy, crowd, quantile
+from gateway.cli.demo_crowd import Progress, all_of, buy, crowd, quantile
 from gateway.cli.output import ExitCode, print_json
 from gateway.client import Host
-from gateway.client.local import LocalGateway, free_port
+from gateway.client.local import LocalGateway, LocalGatewayError, free_port
 
 DEFAULT_PORT: Final = 8080
 SHOP: Final = "demo"
@@ -57,6 +57,8 @@ def demo(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             gateway = LocalGateway(data=folder, port=port or free_port(DEFAULT_PORT))
             holds = runner.run(_demo(gateway, console, keep=keep, units=units, viewers=viewers, as_json=as_json))
+    except asyncio.CancelledError:
+        raise SystemExit(128 + signal.SIGTERM) from None
     finally:
         if data is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -132,20 +134,27 @@ async def _sell_out(
         progress.started_s = progress.latest_s = time.perf_counter()
         showing = asyncio.create_task(_show(console, host, sale, progress))
         try:
-            async with asyncio.TaskGroup() as group:
-                for number, viewer in enumerate(viewers):
-                    group.create_task(buy(viewer, sale, SKU, number, progress, within_s=SELL_OUT_WITHIN_S))
+            await all_of(
+                buy(viewer, sale, SKU, number, progress, within_s=SELL_OUT_WITHIN_S)
+                for number, viewer in enumerate(viewers)
+            )
             await progress.settled(within_s=CONFIRM_WITHIN_S)
-            progress.left = (await host.sale(sale)).items[0].left
+            progress.left = await _left(host, sale)
         finally:
             showing.cancel()
             await asyncio.gather(showing, return_exceptions=True)
     return progress
 
 
+async def _left(host: Host, sale: str) -> int:
+    left = (await host.sale(sale)).items[0].left
+    assert left is not None, "a host sees what is left"
+    return left
+
+
 async def _show(console: Console, host: Host, sale: str, progress: Progress) -> None:
     async def ask_left() -> None:
-        progress.left = (await host.sale(sale)).items[0].left
+        progress.left = await _left(host, sale)
 
     if console.is_terminal:
         with Live(_table(progress), console=console, auto_refresh=False) as live:
@@ -158,13 +167,20 @@ async def _show(console: Console, host: Host, sale: str, progress: Progress) -> 
                 # Ended by whoever knows the last figures.
                 live.update(_table(progress), refresh=True)
     else:
-        while True:
-            await ask_left()
-            console.print(
-                f"reserved {progress.reserved}  confirmed {progress.confirmed}  left {progress.left}  "
-                f"{progress.orders_per_s:.0f} orders/s"
-            )
-            await asyncio.sleep(PLAIN_LINE_EVERY_S)
+        try:
+            while True:
+                await ask_left()
+                console.print(_line(progress))
+                await asyncio.sleep(PLAIN_LINE_EVERY_S)
+        finally:
+            console.print(_line(progress))
+
+
+def _line(progress: Progress) -> str:
+    return (
+        f"reserved {progress.reserved:,}  confirmed {progress.confirmed:,}  left {progress.left:,}  "
+        f"{progress.orders_per_s:,.0f} orders/s"
+    )
 
 
 def _table(progress: Progress) -> Table:
@@ -174,7 +190,7 @@ def _table(progress: Progress) -> Table:
     table.add_row(
         f"{progress.reserved:,}",
         f"{progress.confirmed:,}",
-        "?" if progress.left is None else f"{progress.left:,}",
+        f"{progress.left:,}",
         f"{progress.orders_per_s:,.0f}",
         _p50_p99(progress.to_reserved_ms),
         _p50_p99(progress.to_confirmed_ms),
@@ -247,5 +263,7 @@ async def _until_interrupted(gateway: LocalGateway) -> None:
     ended = asyncio.create_task(gateway.wait())
     waiting = asyncio.create_task(interrupted.wait())
     await asyncio.wait({ended, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if ended.done():
+        raise LocalGatewayError(f"The gateway ended by itself with {ended.result()}; its log is {gateway.log}.")
     for task in (ended, waiting):
         task.cancel()

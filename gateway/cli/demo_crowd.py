@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from typing import Any, Final, TypeVar
 
 from gateway.client import NoAnswer, Viewer, ViewerAway
 from gateway.client.codec import codec_named
 from gateway.client.orders import KnownOrder
-from gateway.domain.order import OrderOutcome, OrderStatus
+from gateway.domain.order import OrderStatus
 
 CONNECT_AT_ONCE: Final = 64
+
+T = TypeVar("T")
 
 
 class Progress:
@@ -19,7 +21,7 @@ class Progress:
 
     def __init__(self, units: int) -> None:
         self.units = units
-        self.left: int | None = units
+        self.left = units
         self.reserved = 0
         self.confirmed = 0
         self.refused = 0
@@ -30,27 +32,30 @@ class Progress:
         self.to_reserved_ms: list[float] = []
         self.to_confirmed_ms: list[float] = []
         self._asked_s: dict[str, float] = {}
+        self._reserved_s: dict[str, float] = {}
+        """When each key that is only reserved was asked."""
         self._settled = asyncio.Event()
 
     def asked(self, key: str) -> None:
         self._asked_s[key] = time.perf_counter()
 
-    def answered(self, key: str, outcome: str) -> None:
-        if outcome == OrderOutcome.RESERVED:
-            self.reserved += 1
-            self.to_reserved_ms.append((time.perf_counter() - self._asked_s[key]) * 1000)
-        else:
-            self.refusals[outcome] = self.refusals.get(outcome, 0) + 1
+    def refused_at_once(self, outcome: str) -> None:
+        self.refusals[outcome] = self.refusals.get(outcome, 0) + 1
 
     def changed(self, known: KnownOrder) -> None:
+        """An order was first told of, or its status changed."""
+        key, now_s = known.key or "", time.perf_counter()
+        asked_s = self._asked_s.pop(key, None)
+        if asked_s is not None:
+            self.reserved += 1
+            self.to_reserved_ms.append((now_s - asked_s) * 1000)
+            self._reserved_s[key] = asked_s
         if known.status == OrderStatus.REFUSED:
             self.refused += 1
         elif known.status == OrderStatus.CONFIRMED:
             self.confirmed += 1
-            self.latest_s = time.perf_counter()
-            asked_s = self._asked_s.pop(known.key or "", None)
-            if asked_s is not None:
-                self.to_confirmed_ms.append((self.latest_s - asked_s) * 1000)
+            self.latest_s = now_s
+            self.to_confirmed_ms.append((now_s - self._reserved_s.pop(key, now_s)) * 1000)
         if self.confirmed + self.refused >= self.reserved:
             self._settled.set()
 
@@ -95,9 +100,17 @@ async def crowd(live_url: str, tokens: Sequence[str], progress: Progress) -> Asy
             async with connecting:
                 return await stack.enter_async_context(Viewer(live_url, token, codec=codec, on_order=progress.changed))
 
+        yield await all_of(enter(token) for token in tokens)
+
+
+async def all_of(works: Iterable[Coroutine[None, None, T]]) -> list[T]:
+    """All results; the first failure ends the others and is raised as itself, so that its message reaches people."""
+    try:
         async with asyncio.TaskGroup() as group:
-            entering = [group.create_task(enter(token)) for token in tokens]
-        yield [task.result() for task in entering]
+            tasks = [group.create_task(work) for work in works]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 async def buy(viewer: Viewer, sale: str, sku: str, number: int, progress: Progress, *, within_s: float) -> None:
@@ -111,8 +124,8 @@ async def buy(viewer: Viewer, sale: str, sku: str, number: int, progress: Progre
         except (NoAnswer, ViewerAway):
             progress.gave_up += 1
             return
-        progress.answered(key, answer.outcome)
         if not answer.is_reserved:
+            progress.refused_at_once(answer.outcome)
             return
         bought += 1
 

@@ -99,10 +99,9 @@ class Connection(WSListener):
             self._on_frame(self, told, payload)
         elif kind is WSMsgType.CLOSE:
             payload = frame.get_payload_as_bytes()
-            # Read by hand: the enum of picows has no room for the codes of an application in every version.
             self._closing = int.from_bytes(payload[:2], "big") if payload else CloseCode.NO_STATUS
             self._reason = payload[2:].decode(errors="replace")
-            transport.send_close(frame.get_close_code())
+            transport.send_close(frame.get_close_code() if payload else WSCloseCode.OK)
             transport.disconnect()
         elif kind is not WSMsgType.PONG:
             self._fail(CloseCode.UNSUPPORTED_DATA, f"a {kind.name} frame where {self.codec.subprotocol} was agreed")

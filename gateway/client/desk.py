@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.client.backoff import Backoff
 from gateway.client.codec import ToViewer
@@ -14,6 +14,8 @@ from gateway.errors import GatewayError, OutcomeUnknown
 
 # A request is decided within 5 s or not at all: after that and a generous network, silence is a lost frame.
 ASK_AGAIN_AFTER_S = DECIDE_WITHIN_S + 2.0
+
+T = TypeVar("T")
 
 OnOrder = Callable[[KnownOrder], None]
 """Called when an order is first told of, and at each change of its status."""
@@ -32,7 +34,7 @@ class OrderDesk:
         self._backoff = backoff
         self._on_order = on_order
         self._pending = PendingOrders()
-        self._state_waiters: dict[str, asyncio.Future[KnownOrder]] = {}
+        self._state_waiters: dict[str, list[asyncio.Future[KnownOrder]]] = {}
         self._connection: Connection | None = None
         """The connection that has been welcomed."""
         self._ended: GatewayError | None = None
@@ -47,21 +49,13 @@ class OrderDesk:
         elif pending.frame != frame:
             raise ValueError(f"The key {pending.key} is on its way with other content.")
         pending.insist = insist
-        if pending.answer is None or pending.answer.done():
-            pending.answer = asyncio.get_running_loop().create_future()
+        if not pending.waiters:
             self._ask(pending)
-        pending.waiters += 1
         try:
-            async with asyncio.timeout(within_s):
-                # Shielded, since a second caller with the same key may wait on the same answer.
-                return await asyncio.shield(pending.answer)
-        except TimeoutError:
-            raise NoAnswer(pending.key) from None
+            return await _one_of(pending.waiters, within_s, NoAnswer(pending.key))
         finally:
-            pending.waiters -= 1
-            if not pending.waiters and pending.is_asked:
+            if not pending.waiters:
                 pending.stop_timer()
-                pending.answer = None
                 pending.doubtful = True
 
     async def confirmed(self, order: str, *, within_s: float) -> KnownOrder:
@@ -70,11 +64,8 @@ class OrderDesk:
             return known
         if self._ended is not None:
             raise self._ended
-        waiter = self._state_waiters.get(order)
-        if waiter is None:
-            waiter = self._state_waiters[order] = asyncio.get_running_loop().create_future()
-        async with asyncio.timeout(within_s):
-            return await asyncio.shield(waiter)
+        waiters = self._state_waiters.setdefault(order, [])
+        return await _one_of(waiters, within_s, TimeoutError(f"{order} is still only reserved after {within_s} s."))
 
     # The life of the connections below.
 
@@ -111,9 +102,9 @@ class OrderDesk:
         self._ended = error
         for pending in self._pending:
             pending.stop_timer()
-            _fail(pending.answer, error)
-        for waiter in self._state_waiters.values():
-            _fail(waiter, error)
+            _fail(pending.waiters, error)
+        for waiters in self._state_waiters.values():
+            _fail(waiters, error)
         self._state_waiters.clear()
 
     # What the gateway says.
@@ -142,19 +133,18 @@ class OrderDesk:
         elif not (is_too_fast and pending.doubtful):
             # `too_fast` was not looked at: it says nothing about an earlier try, whose key is kept.
             self._pending.drop(pending)
-        if pending.answer is not None and not pending.answer.done():
-            pending.answer.set_result(
-                OrderAnswer(
-                    outcome=told.outcome,
-                    key=pending.key,
-                    order=told.order,
-                    amount_minor=told.amount_minor,
-                    replayed=told.replayed,
-                    left=told.left,
-                    may_return=told.may_return,
-                    retry_after_ms=told.retry_after_ms,
-                )
+        if pending.waiters:
+            answer = OrderAnswer(
+                outcome=told.outcome,
+                key=pending.key,
+                order=told.order,
+                amount_minor=told.amount_minor,
+                replayed=told.replayed,
+                left=told.left,
+                may_return=told.may_return,
+                retry_after_ms=told.retry_after_ms,
             )
+            _tell(pending.waiters, answer)
 
     def refused(self, told: ToViewer) -> None:
         """An error frame; one that names no order in flight is not ours to answer."""
@@ -173,7 +163,7 @@ class OrderDesk:
             return
         if not isinstance(error, OutcomeUnknown) and not (error.retryable and pending.doubtful):
             self._pending.drop(pending)
-        _fail(pending.answer, error)
+        _fail(pending.waiters, error)
 
     def changed(self, told: ToViewer) -> None:
         """A later state of an order."""
@@ -193,9 +183,7 @@ class OrderDesk:
                 setattr(known, name, value)
         if not known.is_reserved:
             self._pending.settled(order)
-            waiter = self._state_waiters.pop(order, None)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(known)
+            _tell(self._state_waiters.pop(order, ()), known)
         if self._on_order is not None and known.status != status_before:
             self._on_order(known)
 
@@ -221,7 +209,30 @@ class OrderDesk:
             self._ask(pending)
 
 
-def _fail(waiter: asyncio.Future[Any] | None, error: Exception) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_exception(error)
-        waiter.exception()  # seen: a waiter whose caller is gone is not reported as forgotten
+async def _one_of(waiters: list[asyncio.Future[T]], within_s: float, too_late: Exception) -> T:
+    """Wait as one of several for what `_tell` or `_fail` brings to all of them.
+
+    A future a caller and a bare timer: half the cost of `asyncio.timeout` around a shared, shielded one.
+    """
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[T] = loop.create_future()
+    timer = loop.call_later(within_s, _fail, (waiter,), too_late)
+    waiters.append(waiter)
+    try:
+        return await waiter
+    finally:
+        timer.cancel()
+        waiters.remove(waiter)
+
+
+def _tell(waiters: Iterable[asyncio.Future[T]], result: T) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(result)
+
+
+def _fail(waiters: Iterable[asyncio.Future[Any]], error: Exception) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_exception(error)
+            waiter.exception()  # seen: a waiter whose caller is gone is not reported as forgotten

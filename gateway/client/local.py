@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.errors import GatewayError
+from gateway.errors import DataFolderInUse, EmbeddedServerError, SettingsError
 
 # Embedded servers are initialised on the first start of a data folder.
 READY_WITHIN_S = 60.0
@@ -22,7 +22,11 @@ STOP_WITHIN_S = 20.0
 PORTS_OF_A_GATEWAY = 3  # api, live, admin
 
 
-class LocalGatewayError(GatewayError):
+# Exit codes of `peakgate up` that say whose fault it is.
+_WRONG_SETTING, _FOLDER_IN_USE = 2, 4
+
+
+class LocalGatewayError(EmbeddedServerError):
     """The gateway on this machine did not start, or a command of it failed."""
 
     code = "local_gateway"
@@ -80,7 +84,11 @@ class LocalGateway:
                 if ready.ready:
                     self.url = ready.url or f"http://127.0.0.1:{self.port}"
                     return
-        raise LocalGatewayError(f"The gateway ended with {await process.wait()} before it was ready. {self._tail()}")
+        status = await process.wait()
+        kinds = {_WRONG_SETTING: SettingsError, _FOLDER_IN_USE: DataFolderInUse}
+        raise kinds.get(status, LocalGatewayError)(
+            f"The gateway ended with {status} before it was ready. {self._tail()}"
+        )
 
     def _tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-5:]

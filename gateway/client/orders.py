@@ -56,14 +56,13 @@ class PendingOrder:
     `frame` is the order as it was first asked; whoever asks again sends the same.
     """
 
-    __slots__ = ("answer", "doubtful", "failures", "frame", "insist", "order", "timer", "waiters")
+    __slots__ = ("doubtful", "failures", "frame", "insist", "order", "timer", "waiters")
 
     def __init__(self, frame: Mapping[str, Any], *, insist: bool) -> None:
         self.frame = frame
         self.insist = insist
-        self.answer: asyncio.Future[OrderAnswer] | None = None
-        """What the callers wait on; None when they gave up: the key is still named, and no longer asked."""
-        self.waiters = 0
+        self.waiters: list[asyncio.Future[OrderAnswer]] = []
+        """One a caller; none when they gave up: the key is still named, and no longer asked."""
         self.doubtful = False
         """It was sent on a socket that ended, or its outcome was called unknown: it may have happened."""
         self.failures = 0
@@ -83,7 +82,7 @@ class PendingOrder:
     @property
     def is_asked(self) -> bool:
         """Somebody waits for its true answer."""
-        return self.order is None and self.answer is not None and not self.answer.done()
+        return self.order is None and bool(self.waiters)
 
     def stop_timer(self) -> None:
         if self.timer is not None:

@@ -67,9 +67,12 @@ class EmbeddedServers:
             async with asyncio.TaskGroup() as group:
                 for server in self._servers:
                     group.create_task(server.start(), name=f"start {server.name}")
-        except* EmbeddedServerError as errors:
+        except BaseExceptionGroup as errors:
             await self.stop()
-            raise _first(errors) from None
+            failed, unexpected = errors.split(EmbeddedServerError)
+            if failed is None or unexpected is not None:
+                raise
+            raise _first(failed) from None
         return ServerUrls(valkey_url=orders.url, rooms_valkey_url=rooms.url, database_url=postgres.url)
 
     async def keep_running(self) -> Never:

@@ -1,21 +1,13 @@
 """The binding of `lua/control_sale.lua`: one act of a host on a sale."""
 
-from enum import StrEnum
 from typing import NamedTuple
 
 from gateway.clock import Clock
+from gateway.domain.acts import Act
 from gateway.domain.order import DECIDE_WITHIN_S
 from gateway.errors import Conflict, KeyReused, ShardClosed, StockInUse, Unavailable
 from gateway.hot.scripts import Scripts
 from gateway.hot.shard import HotShard
-
-
-class Act(StrEnum):
-    OPEN = "open"
-    PAUSE = "pause"
-    RESUME = "resume"
-    CLOSE = "close"
-    STOCK = "stock"
 
 
 class ActDone(NamedTuple):

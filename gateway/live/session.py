@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
@@ -52,7 +52,7 @@ class Host(Protocol):
     def left(self, session: "Session") -> None: ...
 
 
-class Session(WSListener):  # type: ignore[misc]
+class Session(WSListener):
     """A socket from its upgrade to its end. It never awaits: what takes time is done by the server, which calls back."""
 
     __slots__ = (
@@ -69,18 +69,22 @@ class Session(WSListener):  # type: ignore[misc]
         "closing",
         "codec",
         "greeted",
-        "header_caller",
+        "joined",
         "room",
+        "token",
         "transport",
     )
 
-    def __init__(self, *, host: Host, room: str, codec: Codec, caller: Caller | None) -> None:
+    def __init__(self, *, host: Host, room: str, codec: Codec, token: str | None) -> None:
         self._host = host
         self.room = room
         self.codec = codec
-        self.header_caller = caller
-        """Who the Authorization header of the upgrade named, if it did."""
+        self.token = token
+        """Of the upgrade's Authorization header, if it had one."""
+        self.joined: Caller | None = None
+        """Who is told of later states through this socket; set while the welcome is still being made."""
         self.caller: Caller | None = None
+        """Set once welcomed."""
         self.greeted = False
         self.closing = False
         self.transport: WSTransport | None = None
@@ -98,15 +102,13 @@ class Session(WSListener):  # type: ignore[misc]
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
         self._credit_at_s = self._host.now_s()
-        self.later(HELLO_WITHIN_S, self._no_hello)
+        self._later(HELLO_WITHIN_S, self._no_hello)
         self._host.connected(self)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self.closing = True
         self.transport = None
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+        self._stop_timers()
         self._host.left(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -122,19 +124,11 @@ class Session(WSListener):  # type: ignore[misc]
             self.bye(CloseCode.TOO_MANY_FRAMES, "too many frames", retry_after_ms=5000)
             return
         if kind is WSMsgType.CONTINUATION or not frame.fin:
-            payload = self._assemble(kind, frame)
-            if payload is None:
-                return
-            kind = self._parts_type
+            whole = self._assemble(kind, frame)
+            if whole is not None:
+                self._read(self._parts_type, whole)
         else:
-            payload = frame.get_payload_as_memoryview()
-        if (kind is WSMsgType.TEXT) is not self.codec.is_text:
-            self.close(CloseCode.UNSUPPORTED_DATA, "wrong kind of frame for this subprotocol")
-            return
-        self._read(payload)
-
-    def pause_writing(self) -> None:
-        """The kernel takes no more: from here on what is unread is counted at each send."""
+            self._read(kind, frame.get_payload_as_memoryview())
 
     def _assemble(self, kind: WSMsgType, frame: WSFrame) -> bytes | None:
         """The whole message once its last part is here; None before, or when it is none."""
@@ -163,7 +157,10 @@ class Session(WSListener):  # type: ignore[misc]
 
     # Frames in.
 
-    def _read(self, payload: bytes | memoryview) -> None:
+    def _read(self, kind: WSMsgType, payload: bytes | memoryview) -> None:
+        if (kind is WSMsgType.TEXT) is not self.codec.is_text:
+            self.close(CloseCode.UNSUPPORTED_DATA, "wrong kind of frame for this subprotocol")
+            return
         try:
             frame = self.codec.decode(payload)
         except NotAllowed as error:
@@ -235,8 +232,8 @@ class Session(WSListener):  # type: ignore[misc]
                 self.order_changed(state, placed_here=True)
 
     def order_changed(self, state: bus.LaterState, *, placed_here: bool) -> None:
-        """A later state of an order of this viewer. One that overtook its own reply waits for it."""
-        if not placed_here and self._in_flight > 0:
+        """A later state of an order of this viewer. One that overtook its own reply (or the welcome) waits for it."""
+        if self.caller is None or (not placed_here and self._in_flight > 0):
             self._early.append(state)
             return
         self.send(
@@ -277,11 +274,28 @@ class Session(WSListener):  # type: ignore[misc]
 
     # How it ends.
 
-    def later(self, delay_s: float, act: Callable[[], None]) -> None:
-        """Runs `act` after a delay unless the socket is gone by then."""
-        self._timers.append(asyncio.get_running_loop().call_later(delay_s, act))
+    def admit(self, caller: Caller, welcome: frames.Welcome, snapshot: frames.Snapshot) -> None:
+        """The greeting is done: from here on the viewer may act."""
+        if self.closing:
+            return
+        self.caller = caller
+        self.send(welcome)
+        self.send(snapshot)
+        states, self._early = self._early, []
+        for state in states:
+            self.order_changed(state, placed_here=True)
 
-    def forget_timers(self) -> None:
+    def time_token(self, *, warn_in_s: float, warn_of_ms: int, end_in_s: float) -> None:
+        """Warns before the token ends and closes when it has; a fresh token starts this anew."""
+        self._stop_timers()
+        self._later(warn_in_s, lambda: self.send(frames.TokenEnding(in_ms=warn_of_ms)))
+        self._later(end_in_s, lambda: self.bye(CloseCode.TOKEN_ENDED, "the token has ended"))
+
+    def _later(self, delay_s: float, act: Callable[[], None]) -> None:
+        if not self.closing:
+            self._timers.append(asyncio.get_running_loop().call_later(delay_s, act))
+
+    def _stop_timers(self) -> None:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
@@ -302,7 +316,7 @@ class Session(WSListener):  # type: ignore[misc]
             return
         self.closing = True
         CLOSED.labels(int(code)).inc()
-        transport.send_close(int(code), reason.encode()[:120])
+        transport.send_close(cast(WSCloseCode, int(code)), reason.encode()[:120])
         transport.disconnect()
 
 

@@ -73,6 +73,8 @@ class OrderWriter:
             try:
                 self._lease = await self._ledger.take_lease(self._shard, holder=self._holder, for_s=LEASE_S)
                 if self._lease is None:
+                    if self._stopping.is_set():
+                        break
                     await asyncio.sleep(LEASE_S / 8)
                 else:
                     log.info("writer_holds_shard", shard=self._shard, seq=self._lease.last_seq)

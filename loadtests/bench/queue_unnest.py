@@ -25,18 +25,12 @@ from typing import NamedTuple
 
 import asyncpg
 
-from .rivals import MAX_WAITING, Order, OrderIds, Reply, Viewer
+from .rivals import CONNECTION_ENDED, MAX_WAITING, Order, OrderIds, Reply, Viewer
 
 MAX_BATCH = 1_000
 """Larger batches bring no more orders a second and make the first of a batch wait for the last."""
 KEEP_TRYING_S = 30.0
 PAUSE_BETWEEN_TRIES_S = 0.2
-CONNECTION_ENDED = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.OperatorInterventionError,
-)
 SESSION = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
 """Plans are made while the tables are empty and kept: only the index may be used, or a plan of the first second reads
 whole tables in the tenth."""

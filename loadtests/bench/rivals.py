@@ -15,6 +15,16 @@ import msgspec
 MAX_WAITING = 20_000
 """Orders a rival holds at once. Beyond it the answer is `overloaded`: an unbounded queue answers nobody in time."""
 
+CONNECTION_ENDED = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InterfaceError,
+    # What the driver raises when a connection goes away while a statement is being handed to it.
+    asyncpg.InternalClientError,
+)
+"""Every way in which a session with PostgreSQL ends under the feet of its user."""
+
 SALE = "sale_bench"
 SKU = "sku_tin"
 PRICE_MINOR = 1900
@@ -88,7 +98,7 @@ class OneTaskAnOrder:
     async def _serve(self, order: Order, viewer: Viewer) -> None:
         try:
             reply = await self.place(order, viewer.name)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (TimeoutError, asyncpg.PostgresError, *CONNECTION_ENDED):
             # The connection ended somewhere between BEGIN and the answer to COMMIT: nobody knows which side won.
             reply = Reply(id=order.id, outcome="outcome_unknown")
         viewer.answer(reply)

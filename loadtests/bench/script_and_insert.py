@@ -15,7 +15,7 @@ import asyncpg
 import redis.asyncio
 import redis.exceptions
 
-from .rivals import OneTaskAnOrder, Order, OrderIds, Reply, connect_pool
+from .rivals import CONNECTION_ENDED, OneTaskAnOrder, Order, OrderIds, Reply, connect_pool
 
 POOL_SIZE = 24
 VALKEY_CONNECTIONS = 32
@@ -94,7 +94,7 @@ class ScriptAndInsert(OneTaskAnOrder):
             try:
                 await self._pool.execute(_INSERT, number, order.sale, order.sku, viewer, order.id, order.quantity)
                 return
-            except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError):
+            except CONNECTION_ENDED:
                 if not left:
                     raise
                 await asyncio.sleep(PAUSE_BETWEEN_TRIES_S)

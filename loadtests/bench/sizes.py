@@ -1,8 +1,8 @@
 """What an order and an idle socket of Peakgate cost in bytes.
 
 An order: what Valkey's data set and append-only file and PostgreSQL's tables (with indexes) and log grow by while
-orders are placed, divided by the orders confirmed. A socket: what the live process grows by while viewers connect, say hello
-and then only listen, with the kernel's buffers apart. The room is live, so ticks go on.
+orders are placed, divided by the orders confirmed. A socket: what the live process grows by while viewers connect, say
+hello and then only listen, with the kernel's buffers apart. The room is live, so ticks go on.
 """
 
 import asyncio

@@ -16,7 +16,7 @@ import redis
 
 from gateway.embedded import DataFolder, EmbeddedServers, RunningGateway, ServerUrls
 from gateway.embedded.folder import MAX_SOCKET_PATH_BYTES
-from gateway.errors import DataFolderInUse, SettingsError
+from gateway.errors import DataFolderInUse, EmbeddedServerError, SettingsError
 from tests.support.servers import SessionServers, eventually
 
 # An owner that stores something, says where, and waits to be killed.
@@ -202,3 +202,17 @@ def test_somebodys_own_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> No
         asyncio.run(EmbeddedServers(DataFolder(tmp_path)).start())
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
+def test_a_server_that_cannot_start_says_why_and_frees_the_folder(tmp_path: Path) -> None:
+    async def start_on_broken_files() -> None:
+        async with started(tmp_path / "data"):
+            pass
+        (tmp_path / "data" / "postgres" / "PG_VERSION").unlink()
+        with pytest.raises(EmbeddedServerError, match="postgres ended while it started"):
+            await EmbeddedServers(DataFolder(tmp_path / "data")).start()
+        folder = DataFolder(tmp_path / "data")
+        await folder.acquire()
+        folder.release()
+
+    asyncio.run(start_on_broken_files())

@@ -1,0 +1,353 @@
+"""The only assembler: builds every object of each process, and says in which order they start and stop."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+
+from gateway.admission.auth import Authenticator
+from gateway.admission.limiter import Limiter
+from gateway.clock import Clock, SystemClock
+from gateway.domain.ids import IdMint
+from gateway.errors import GatewayError
+from gateway.flows.applied import Applied
+from gateway.flows.epochs import Epochs
+from gateway.flows.order_watch import OrderWatch
+from gateway.flows.orders import OrderReader
+from gateway.flows.place_order import PlaceOrder
+from gateway.flows.room_book import RoomBook
+from gateway.flows.sale_book import SaleBook
+from gateway.flows.watch import WatchRoom
+from gateway.hot.bus import Bus
+from gateway.hot.connect import Client, connect
+from gateway.hot.group import GroupCalls
+from gateway.hot.orders import HotOrders
+from gateway.hot.releases import HotReleases
+from gateway.hot.scripts import Scripts
+from gateway.hot.shard import HotShard
+from gateway.hot.stream import HeldAnswers, OrderStream
+from gateway.keeper.shards import ShardKeeper
+from gateway.ledger.batches import LedgerBatches
+from gateway.ledger.keys import LedgerKeys
+from gateway.ledger.orders import LedgerOrders
+from gateway.ledger.outbox import LedgerOutbox
+from gateway.ledger.pool import Ledger
+from gateway.ledger.rooms import LedgerRooms
+from gateway.ledger.sales import LedgerSales
+from gateway.ledger.shards import LedgerShards
+from gateway.live.server import LiveServer
+from gateway.metrics import LOOP_STALL_SECONDS
+from gateway.settings import Settings
+from gateway.wire import bus
+from gateway.writer.writer import OrderWriter
+
+log = structlog.get_logger(__name__)
+
+OnReady = Callable[[dict[str, object]], None]
+_START_PAUSE_S = 0.3
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class Base:
+    """What every process stands on."""
+
+    settings: Settings
+    clock: Clock
+    stopping: asyncio.Event
+    ledger: Ledger
+    shards: LedgerShards
+    id_key: bytes
+    mint: IdMint
+    orders_valkey: Client
+    scripts: Scripts
+    hot: dict[int, HotShard]
+    bus: Bus
+
+
+class Processes:
+    """Background work of a process: each is awaited, and the end of one by an error ends all."""
+
+    def __init__(self) -> None:
+        self._works: list[Coroutine[Any, Any, None]] = []
+
+    def add(self, *works: Coroutine[Any, Any, None]) -> None:
+        self._works += works
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in self._works]
+            # They own what others hand them, so they run before anybody does.
+            await asyncio.sleep(0)
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+
+@asynccontextmanager
+async def _base(settings: Settings) -> AsyncIterator[Base]:
+    """Opens what a process stands on, waiting for servers that are not there yet; closes it in reverse."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stopping.set)
+    clock = SystemClock()
+    assert settings.valkey_url and settings.rooms_valkey_url and settings.database_url
+    async with AsyncExitStack() as stack:
+        ledger = await _until_there(
+            "ledger", stopping, lambda: Ledger.connect(settings.database_url or "", size=settings.database_pool)
+        )
+        stack.push_async_callback(ledger.close)
+        shards = LedgerShards(ledger)
+        await shards.ensure(settings.shards)
+        id_key = await shards.id_key()
+        orders_valkey = connect(settings.valkey_url, max_connections=settings.valkey_pool)
+        stack.push_async_callback(orders_valkey.aclose)
+        rooms_valkey = connect(settings.rooms_valkey_url, max_connections=settings.valkey_pool)
+        stack.push_async_callback(rooms_valkey.aclose)
+        scripts = Scripts(orders_valkey)
+        rows = await shards.all()
+        hot = {row.shard: HotShard(shard=row.shard, client=orders_valkey, scripts=scripts) for row in rows}
+        for row in rows:
+            hot[row.shard].enter_epoch(row.epoch, row.last_seq)
+        yield Base(
+            settings=settings,
+            clock=clock,
+            stopping=stopping,
+            ledger=ledger,
+            shards=shards,
+            id_key=id_key,
+            mint=IdMint(id_key),
+            orders_valkey=orders_valkey,
+            scripts=scripts,
+            hot=hot,
+            bus=Bus(url=settings.rooms_valkey_url, client=rooms_valkey),
+        )
+
+
+async def _until_there(what: str, stopping: asyncio.Event, opened: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    while True:
+        try:
+            return await opened()
+        except GatewayError as error:
+            if stopping.is_set():
+                raise
+            log.warning("waits_for_server", server=what, error=str(error))
+            await asyncio.sleep(_START_PAUSE_S)
+
+
+class Edge:
+    """What the socket edge and the HTTP edge share: orders in, later states out."""
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        settings, clock, mint = base.settings, base.clock, base.mint
+        self.ledger_orders = LedgerOrders(base.ledger)
+        self.ledger_sales = LedgerSales(base.ledger, mint=mint)
+        self.ledger_rooms = LedgerRooms(base.ledger, mint=mint)
+        self.sales = SaleBook(sales=self.ledger_sales, mint=mint, clock=clock)
+        self.rooms = RoomBook(rooms=self.ledger_rooms, mint=mint, clock=clock)
+        self.watch = OrderWatch(ledger=self.ledger_orders, clock=clock)
+        self.applied = Applied(shards=base.shards, clock=clock)
+        self.authenticator = Authenticator(keys=LedgerKeys(base.ledger), clock=clock)
+        self.groups = {
+            shard: GroupCalls(
+                decider=HotOrders(
+                    shard=hot, scripts=base.scripts, mint=mint, clock=clock, backlog_max=settings.max_backlog
+                ),
+                clock=clock,
+                group_max=settings.group_max,
+                queue_max=settings.order_queue,
+            )
+            for shard, hot in base.hot.items()
+        }
+        self.orders = PlaceOrder(
+            book=self.sales,
+            groups=self.groups.__getitem__,
+            limiter=Limiter(rate=settings.order_rate, burst=settings.order_burst),
+            watch=self.watch,
+            clock=clock,
+        )
+        streams = {shard: OrderStream(client=base.orders_valkey, shard=shard) for shard in base.hot}
+        self.reader = OrderReader(
+            ledger=self.ledger_orders,
+            held={
+                shard: HeldAnswers(client=base.orders_valkey, shard=shard, stream=stream)
+                for shard, stream in streams.items()
+            },
+            book=self.sales,
+            watch=self.watch,
+            mint=mint,
+        )
+
+    def works(self) -> list[Coroutine[Any, Any, None]]:
+        epochs = Epochs(shards=self.base.shards, hot=self.base.hot)
+        return [
+            self.orders.run(),
+            *(group.run() for group in self.groups.values()),
+            self.watch.run(),
+            epochs.run(),
+            self.base.bus.listen(self.hear, _nothing_to_repair),
+            measure_stalls(self.base.clock),
+        ]
+
+    def hear(self, message: bytes) -> None:
+        match bus.decode(message):
+            case bus.Applied() as applied:
+                self.watch.hear(applied)
+                self.applied.hear(applied)
+            case bus.SaleChanged(sale_no):
+                self.sales.forget(sale_no)
+            case bus.RoomChanged(room):
+                self.rooms.forget(room)
+            case bus.ShopChanged(shop):
+                self.authenticator.forget(shop)
+
+    async def drained(self) -> None:
+        for group in self.groups.values():
+            await group.drained()
+
+
+async def run_live(settings: Settings, *, index: int, on_ready: OnReady) -> int:
+    """One live process: sockets only. All live processes of a node share the port."""
+    async with _base(settings) as base:
+        edge = Edge(base)
+        server = LiveServer(
+            orders=edge.orders,
+            authenticator=edge.authenticator,
+            watch=WatchRoom(
+                rooms=edge.rooms,
+                sales=edge.ledger_sales,
+                book=edge.sales,
+                counters=dict(base.hot),
+                reader=edge.reader,
+                watch=edge.watch,
+                mint=base.mint,
+                id_key=base.id_key,
+                clock=base.clock,
+            ),
+            presence=edge.watch,
+            room_may_exist=edge.rooms.may_exist,
+            clock=base.clock,
+            sockets_max=settings.max_sockets,
+        )
+        processes = Processes()
+        processes.add(*edge.works(), server.run())
+        async with processes.running():
+            await server.start(settings.host, settings.live_port, shared=settings.workers > 1)
+            settle_memory()
+            on_ready({"role": f"live {index}", "live_url": f"ws://{settings.host}:{settings.live_port}"})
+            await base.stopping.wait()
+            edge.orders.stop_admitting()
+            await server.drain(settings.drain_s * 0.8)
+            await _within(settings.drain_s * 0.2, edge.drained())
+    return 0
+
+
+async def run_writer(settings: Settings, *, on_ready: OnReady) -> int:
+    """Brings the streams of all shards into the ledger, each under its lease."""
+    async with _base(settings) as base:
+        assert settings.valkey_url and settings.database_url
+        # Blocking reads wait on purpose; each shard's reader holds one connection, and telling Valkey another.
+        client = connect(settings.valkey_url, max_connections=2 * len(base.hot) + 2, reply_timeout_s=5.0)
+        holder = f"{socket.gethostname()}:{os.getpid()}"
+        writers = [
+            OrderWriter(
+                shard=shard,
+                holder=holder,
+                stream=OrderStream(client=client, shard=shard),
+                ledger=LedgerBatches(settings.database_url),
+                publisher=base.bus,
+                mint=base.mint,
+                clock=base.clock,
+                batch_max=settings.writer_batch_max,
+            )
+            for shard in base.hot
+        ]
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(writer.run()) for writer in writers]
+            stalls = group.create_task(measure_stalls(base.clock))
+            settle_memory()
+            on_ready({"role": "writer"})
+            await base.stopping.wait()
+            for writer in writers:
+                writer.stop()
+            # With the ledger away the stream keeps what is reserved; the next writer goes on from the cursor.
+            await asyncio.wait(running, timeout=base.settings.drain_s)
+            for task in (*running, stalls):
+                task.cancel()
+        for writer in writers:
+            await writer.close()
+        await client.aclose()
+    return 0
+
+
+async def run_keeper(settings: Settings, *, on_ready: OnReady) -> int:
+    """What time does. A second keeper repeats harmlessly what the first did."""
+    async with _base(settings) as base:
+        keeper = ShardKeeper(
+            shards=base.shards,
+            sales=LedgerSales(base.ledger, mint=base.mint),
+            releases=LedgerOutbox(base.ledger),
+            hot=dict(base.hot),
+            hot_releases={
+                shard: HotReleases(shard=hot, scripts=base.scripts) for shard, hot in base.hot.items()
+            },
+        )
+        processes = Processes()
+        processes.add(keeper.run(), measure_stalls(base.clock))
+        async with processes.running():
+            on_ready({"role": "keeper"})
+            await base.stopping.wait()
+    return 0
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
+    """Gives work a time and goes on without it; what it leaves behind is safe by itself."""
+    try:
+        async with asyncio.timeout(max(0.05, seconds)):
+            await work
+    except TimeoutError:
+        log.warning("drain_cut_short")
+
+
+async def _nothing_to_repair() -> None:
+    """Later states are asked for by themselves and books are fresh within seconds."""
+
+
+def settle_memory() -> None:
+    """What start made stays for good: taken out of the collector, whose passes then only see what is new."""
+    gc.collect()
+    gc.freeze()
+    # A collection looks at everything that lives; with 50,000 sockets the defaults would do that many times a second.
+    gc.set_threshold(50_000, 20, 100)
+
+
+async def measure_stalls(clock: Clock) -> None:
+    """How late the loop runs a due timer: the longest of the last second."""
+    step_s, worst_s, shown_at_s = 0.02, 0.0, clock.monotonic()
+    while True:
+        due_s = clock.monotonic() + step_s
+        await asyncio.sleep(step_s)
+        now_s = clock.monotonic()
+        worst_s = max(worst_s, now_s - due_s)
+        if now_s - shown_at_s >= 1:
+            LOOP_STALL_SECONDS.set(worst_s)
+            worst_s, shown_at_s = 0.0, now_s
+
+
+async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
+    async with _base(settings) as base:
+        on_ready({"role": "api"})
+        await base.stopping.wait()
+    return 0

@@ -1,0 +1,157 @@
+"""What a host does to a running sale: open, pause, resume, close, change stock.
+
+An act is in force from its script on and answered once the ledger has it, so that no rebuild can forget it.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Protocol
+
+import structlog
+
+from gateway.domain.acts import Act
+from gateway.domain.caller import Caller
+from gateway.domain.drafts import Effect, fingerprint
+from gateway.domain.sale import MAX_STOCK, Item, Sale
+from gateway.errors import (
+    GatewayError,
+    HotUnavailable,
+    Invalid,
+    LedgerUnavailable,
+    NotFound,
+    OutcomeUnknown,
+    ShardClosed,
+)
+from gateway.flows.access import require_host
+from gateway.flows.sales import SaleReading, Sales
+
+log = structlog.get_logger(__name__)
+
+KIND = "stock"  # as the script names it in its entry, where the writer takes the effect's kind from
+KEPT_WITHIN_S = 5.0
+# An act whose reply was lost is asked again: the script answers the same for an act already in force.
+_PAUSES_S = (0.1, 0.4)
+
+
+class Control(Protocol):
+    async def act(
+        self,
+        sale_no: int,
+        act: Act,
+        *,
+        actor: str,
+        item_no: int = 0,
+        value: int = 0,
+        key: str = "",
+        fingerprint: str = "",
+    ) -> tuple[int, int, bool]:
+        """(epoch, sequence number to wait for, replayed)."""
+        ...
+
+
+class Effects(Protocol):
+    async def find(self, shop: str, effect: Effect) -> str | None: ...
+
+
+class Applied(Protocol):
+    async def reached(self, shard: int, epoch: int, seq: int, *, within_s: float) -> bool: ...
+
+
+class ControlSale:
+    """Raises Conflict where the state forbids the act, OutcomeUnknown where it may be in force and not kept yet."""
+
+    def __init__(self, *, sales: Sales, controls: Mapping[int, Control], effects: Effects, applied: Applied) -> None:
+        self._sales = sales
+        self._controls = controls
+        self._effects = effects
+        self._applied = applied
+
+    async def act(self, caller: Caller, sale_id: str, act: Act) -> SaleReading:
+        """Already so is as good as done."""
+        require_host(caller)
+        sale = await self._sales.find(caller, sale_id)
+        await self._kept(sale, await self._in_force(sale, act, actor=caller.sub))
+        return await self._afterwards(caller, sale)
+
+    async def change_stock(
+        self, caller: Caller, sale_id: str, sku: str, *, add: int, reason: str, key: str
+    ) -> tuple[SaleReading, Item, bool]:
+        """The sale and the item afterwards, and whether the key had changed it before."""
+        require_host(caller)
+        sale = await self._sales.find(caller, sale_id)
+        item = _item(sale, sku)
+        content = fingerprint(sale.sale, sku, add, reason)
+        # The ledger remembers for good what Valkey may have lost, and also a key used on another sale.
+        replayed = await self._effects.find(caller.shop, Effect(caller.sub, KIND, key, content)) is not None
+        if not replayed:
+            if item.stock + add > MAX_STOCK:
+                raise Invalid(f"The stock of an item is at most {MAX_STOCK}.", param="add")
+            epoch, seq, replayed = await self._in_force(
+                sale, Act.STOCK, actor=caller.sub, item_no=item.item_no, value=add, key=key, fingerprint=content
+            )
+            await self._kept(sale, (epoch, seq, replayed))
+        reading = await self._afterwards(caller, sale)
+        return reading, _item(reading.sale, sku), replayed
+
+    async def _in_force(
+        self,
+        sale: Sale,
+        act: Act,
+        *,
+        actor: str,
+        item_no: int = 0,
+        value: int = 0,
+        key: str = "",
+        fingerprint: str = "",
+    ) -> tuple[int, int, bool]:
+        """Asks until there is an answer, a few times at most."""
+        lost, loaded = False, False
+        pauses = iter(_PAUSES_S)
+        while True:
+            try:
+                return await self._controls[sale.shard].act(
+                    sale.sale_no, act, actor=actor, item_no=item_no, value=value, key=key, fingerprint=fingerprint
+                )
+            except HotUnavailable as error:
+                lost = True
+                log.warning("act_lost", sale_no=sale.sale_no, act=str(act), error=str(error))
+                pause_s = next(pauses, None)
+                if pause_s is None:
+                    raise OutcomeUnknown from error
+                await asyncio.sleep(pause_s)
+            except ShardClosed as error:
+                # A sale that Valkey was not given yet is shut in the same way; giving it is harmless.
+                if loaded or not await self._loaded(sale):
+                    raise (OutcomeUnknown() if lost else error) from error
+                loaded = True
+            except GatewayError as error:
+                # What is refused now may have been done by the call whose reply was lost.
+                raise (OutcomeUnknown() if lost else error) from error
+
+    async def _loaded(self, sale: Sale) -> bool:
+        try:
+            await self._sales.load(sale)
+        except (HotUnavailable, ShardClosed):
+            return False
+        return True
+
+    async def _kept(self, sale: Sale, done: tuple[int, int, bool]) -> None:
+        epoch, seq, _ = done
+        if seq and not await self._applied.reached(sale.shard, epoch, seq, within_s=KEPT_WITHIN_S):
+            # In force; others must not go on showing what was before.
+            await self._sales.changed(sale)
+            raise OutcomeUnknown("The act is in force, and the ledger does not have it yet; repeat to be sure.")
+
+    async def _afterwards(self, caller: Caller, sale: Sale) -> SaleReading:
+        await self._sales.changed(sale)
+        try:
+            return await self._sales.reading(await self._sales.find(caller, sale.sale), caller)
+        except LedgerUnavailable as error:
+            raise OutcomeUnknown("The act is done, and the ledger cannot be read; repeat to see it.") from error
+
+
+def _item(sale: Sale, sku: str) -> Item:
+    for item in sale.items:
+        if item.sku == sku:
+            return item
+    raise NotFound("There is no such sku in this sale.", param="sku")

@@ -1,0 +1,34 @@
+"""The outbox: what the ledger ended and Valkey has yet to be told, by number a shard without a gap."""
+
+from typing import NamedTuple
+
+from gateway.ledger.pool import Ledger
+
+
+class OutboxRow(NamedTuple):
+    no: int
+    sale_no: int
+    item_no: int
+    viewer: str
+    key: str
+    epoch: int
+    seq: int
+    quantity: int
+
+
+class LedgerOutbox:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def pending(self, shard: int, *, limit: int) -> list[OutboxRow]:
+        rows = await self._ledger.fetch(
+            "SELECT no, sale_no, item_no, viewer, coalesce(key, ''), epoch, seq, quantity"
+            " FROM outbox WHERE shard = $1 ORDER BY no LIMIT $2",
+            shard,
+            limit,
+        )
+        return [OutboxRow(*row) for row in rows]
+
+    async def forget(self, shard: int, up_to: int) -> None:
+        """Rows up to this number are applied in Valkey."""
+        await self._ledger.execute("DELETE FROM outbox WHERE shard = $1 AND no <= $2", shard, up_to)

@@ -1,0 +1,41 @@
+"""How many shoppers there are over time; `GATEWAY_SHAPE` chooses one, else locust's own options do."""
+
+from collections.abc import Sequence
+
+from locust import LoadTestShape
+
+# (until this second of the test, so many shoppers, coming at this rate a second)
+Step = tuple[float, int, float]
+
+
+class _Steps(LoadTestShape):
+    abstract = True
+    steps: Sequence[Step] = ()
+
+    def tick(self) -> tuple[int, float] | None:
+        run_s = self.get_run_time()
+        for until_s, users, rate in self.steps:
+            if run_s < until_s:
+                return users, rate
+        return None
+
+
+class DoorsOpen(_Steps):
+    """A few early ones, then everybody at once, then the half that stays."""
+
+    steps = ((10, 50, 10), (40, 1000, 200), (70, 500, 100))
+
+
+class Steady(_Steps):
+    """The same crowd for two minutes."""
+
+    steps = ((120, 500, 50),)
+
+
+class Soak(_Steps):
+    """A small crowd for an hour: what grows must be retired."""
+
+    steps = ((3600, 200, 20),)
+
+
+SHAPES: dict[str, type[LoadTestShape]] = {"doors": DoorsOpen, "steady": Steady, "soak": Soak}
