@@ -1,14 +1,63 @@
 """Every metric, declared once with its meaning. Labels are closed sets; nothing a client sends becomes a label."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+
+class LoopCounter(Collector):
+    """A counter with one label that only the event loop's thread touches: an addition, no lock.
+
+    On the path of every order the library's own, which guards itself against threads, costs a microsecond each.
+    """
+
+    def __init__(self, name: str, documentation: str, label: str) -> None:
+        self._name, self._documentation, self._label = name, documentation, label
+        self.values: dict[str, int] = {}
+        REGISTRY.register(self)
+
+    def inc(self, value: str, by: int = 1) -> None:
+        self.values[value] = self.values.get(value, 0) + by
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(self._name, self._documentation, labels=[self._label])
+        for value, count in self.values.items():
+            family.add_metric([value], count)
+        yield family
+
+
+class LoopHistogram(Collector):
+    """A histogram that only the event loop's thread touches."""
+
+    def __init__(self, name: str, documentation: str, buckets: Sequence[float]) -> None:
+        self._name, self._documentation = name, documentation
+        self._bounds = tuple(buckets)
+        self._counts = [0] * (len(self._bounds) + 1)
+        self._sum = 0.0
+        REGISTRY.register(self)
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        buckets, total = [], 0
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+            total += count
+            buckets.append((bound, total))
+        yield HistogramMetricFamily(self._name, self._documentation, buckets=buckets, sum_value=self._sum)
+
 
 _FAST = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
-ORDERS = Counter("peakgate_orders", "Answers to orders, by outcome or error code.", ["outcome"])
-ORDER_SECONDS = Histogram("peakgate_order_seconds", "From the arrival of an order to its answer.", buckets=_FAST)
-CONFIRM_SECONDS = Histogram(
-    "peakgate_confirm_seconds", "From the arrival of an order to its confirmation.", buckets=_FAST
+ORDERS = LoopCounter("peakgate_orders", "Answers to orders, by outcome or error code.", "outcome")
+ORDER_SECONDS = LoopHistogram("peakgate_order_seconds", "From the arrival of an order to its answer.", _FAST)
+CONFIRM_SECONDS = LoopHistogram(
+    "peakgate_confirm_seconds", "From the answer `reserved` to the answer `confirmed`, both of this process.", _FAST
 )
 GROUP_CALL_SECONDS = Histogram("peakgate_group_call_seconds", "One script call for a group of orders.", buckets=_FAST)
 GROUP_SIZE = Histogram("peakgate_group_size", "Orders in one script call.", buckets=_SIZES)

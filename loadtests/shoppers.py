@@ -167,7 +167,14 @@ class SocketShopper(HttpUser):
         hello: dict[str, Any] = {"t": "hello"}
         if self._asked:
             hello["pending"] = [{"sale": self.sale, "key": key} for key in list(self._asked)[:32]]
-        socket.send(json.dumps(hello))
+        try:
+            socket.send(json.dumps(hello))
+            # Whatever comes before it is no order's answer; nothing may be asked before it.
+            while json.loads(socket.recv() or "{}").get("t", "closed") not in ("welcome", "closed"):
+                pass
+        except (OSError, websocket.WebSocketException) as error:
+            self._fire("connect", began_s, error)
+            raise
         self._fire("connect", began_s)
         return socket
 

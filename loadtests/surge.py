@@ -313,7 +313,7 @@ def _say(what: str) -> None:
 
 def _print(result: dict[str, Any]) -> None:
     console = Console(highlight=False)
-    console.print(", ".join(f"{name} {value}" for name, value in result["conditions"].items()))
+    console.print(", ".join(f"{name} {value}" for name, value in result["conditions"].items()), soft_wrap=True)
     table = Table("from the intended tap", "count", "p50", "p99", "p99.9", "max")
     for title, name in (("to the true answer", "to_answer_ms"), ("to confirmed", "to_confirmed_ms")):
         figures = result[name]
@@ -323,7 +323,8 @@ def _print(result: dict[str, Any]) -> None:
     console.print(table)
     console.print(
         f"answers {result['answers']}, {result['cuts']} sockets cut, {result['reconnects']} reconnects, "
-        f"pause of another sale {result['pause_ms']} ms"
+        f"pause of another sale {result['pause_ms']} ms",
+        soft_wrap=True,
     )
     generator = result["generator"]
     console.print(

@@ -164,7 +164,6 @@ def _fits(order: Order | None, told: Told, offer: Offer) -> bool:
         and order.quantity == offer.quantity
         and order.amount_minor == offer.price_minor * offer.quantity
         and told.amounts == {order.amount_minor}
-        and order.key in (None, told.key)
         and order.sub in (None, told.sub)
     )
 

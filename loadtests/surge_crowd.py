@@ -31,6 +31,7 @@ class Shopper:
         "_crowd",
         "_failures",
         "_is_through",
+        "_welcomed",
         "answer",
         "answered_s",
         "confirmed_s",
@@ -66,14 +67,19 @@ class Shopper:
         self._failures = 0
         self._is_through = False
         self._connection: Connection | None = None
+        """The connection that has been welcomed."""
+        self._welcomed: asyncio.Future[bool] | None = None
 
     # Coming in.
 
     async def enter(self) -> None:
-        """Connected; the `welcome` is on its way. Comes back after refusals that pass."""
+        """Connected and welcomed. Comes back after refusals that pass."""
+        loop = asyncio.get_running_loop()
         while True:
+            self._welcomed = loop.create_future()
+            asked_s = 0.0
             try:
-                connection = await connect(
+                await connect(
                     self._crowd.live_url,
                     self.token,
                     self._crowd.codec,
@@ -81,17 +87,14 @@ class Shopper:
                     on_close=self._on_close,
                     pending=self._pending(),
                 )
+                if await self._welcomed:
+                    return
             except HandshakeRefused as refused:
                 if refused.status != 429 and refused.status < 500:
                     raise
                 asked_s = refused.retry_after_s or 0.0
             except OSError:
-                asked_s = 0.0
-            else:
-                if connection.is_open:
-                    self._connection = connection
-                    return
-                asked_s = 0.0
+                pass
             await asyncio.sleep(self._crowd.backoff.delay_s(self._failures, asked_s=asked_s))
             self._failures += 1
 
@@ -157,6 +160,8 @@ class Shopper:
         elif told.t == "welcome":
             # This frame can come before `connect` has returned, and what follows it is for this connection.
             self._connection = connection
+            if self._welcomed is not None and not self._welcomed.done():
+                self._welcomed.set_result(True)
             if not self._pending():
                 return
             for known in self._crowd.codec.read_whole(payload).get("orders") or ():
@@ -228,7 +233,8 @@ class Shopper:
         self.told.append({"what": what, "at_s": round(at_s, 6), **{k: v for k, v in facts.items() if v is not None}})
 
     def _on_close(self, connection: Connection, code: int, reason: str) -> None:
-        if connection is not self._connection:
+        if self._welcomed is not None and not self._welcomed.done():
+            self._welcomed.set_result(False)  # `enter` tries again
             return
         self._connection = None
         if self._crowd.is_over:

@@ -55,7 +55,12 @@ def demo(
     folder = data or Path(tempfile.mkdtemp(prefix="peakgate-demo-"))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            gateway = LocalGateway(data=folder, port=port or free_port(DEFAULT_PORT))
+            gateway = LocalGateway(
+                data=folder,
+                port=port or free_port(DEFAULT_PORT),
+                # A viewer of the demo stands for many people and may try as often as its share needs.
+                settings={"PEAKGATE_ORDER_BURST": str(min(10_000, _limit(units, viewers) + 20))},
+            )
             holds = runner.run(_demo(gateway, console, keep=keep, units=units, viewers=viewers, as_json=as_json))
     except asyncio.CancelledError:
         raise SystemExit(128 + signal.SIGTERM) from None
@@ -102,9 +107,12 @@ async def _demo(
     return holds and sold_out
 
 
+def _limit(units: int, viewers: int) -> int:
+    return -(-units // viewers) * LIMIT_OVER_SHARE
+
+
 async def _create_sale(host: Host, room: str, *, units: int, viewers: int) -> str:
     now = datetime.now(UTC)
-    share = -(-units // viewers)
     sale = await host.create_sale(
         title=f"{units:,} tins",
         room=room,
@@ -117,7 +125,7 @@ async def _create_sale(host: Host, room: str, *, units: int, viewers: int) -> st
                 "title": "Milk powder, 800 g",
                 "price_minor": PRICE_MINOR,
                 "stock": units,
-                "limit_per_viewer": share * LIMIT_OVER_SHARE,
+                "limit_per_viewer": _limit(units, viewers),
             }
         ],
     )
@@ -208,7 +216,8 @@ def _print_verdict(
     if not console.is_terminal:
         console.print(
             f"to reserved p50 / p99: {_p50_p99(progress.to_reserved_ms)}, "
-            f"to confirmed p50 / p99: {_p50_p99(progress.to_confirmed_ms)}"
+            f"to confirmed p50 / p99: {_p50_p99(progress.to_confirmed_ms)}",
+            soft_wrap=True,
         )
     for check in report.get("checks", ()):
         word = "holds " if check.get("holds") else "BROKEN"
@@ -220,6 +229,7 @@ def _print_verdict(
         f"{progress.confirmed:,} of {progress.units:,} units are confirmed orders in PostgreSQL, {progress.left} left, "
         f"in {progress.latest_s - progress.started_s:.2f} s: {progress.orders_per_s:,.0f} orders/s.",
         style="green" if sold_out else "bold red",
+        soft_wrap=True,
     )
     if progress.refused or progress.gave_up:
         console.print(f"{progress.refused} orders were refused later, {progress.gave_up} viewers had no answer.")

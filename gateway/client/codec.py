@@ -28,6 +28,7 @@ class ToViewer(msgspec.Struct, gc=False):
     replayed: bool = False
     left: int | None = None
     may_return: bool = False
+    opens_at_ms: int | None = None
     status: str | None = None
     reason: str | None = None
     pay_by_ms: int | None = None

@@ -142,6 +142,7 @@ class OrderDesk:
                 replayed=told.replayed,
                 left=told.left,
                 may_return=told.may_return,
+                opens_at_ms=told.opens_at_ms,
                 retry_after_ms=told.retry_after_ms,
             )
             _tell(pending.waiters, answer)

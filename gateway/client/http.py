@@ -27,9 +27,7 @@ class Order(msgspec.Struct, kw_only=True):
     reason: str | None = None
     pay_by: str | None = None
     created_at: str | None = None
-    key: str | None = None
     sub: str | None = None
-    viewer: str | None = None
     ref: str | None = None
     meta: object = None
 

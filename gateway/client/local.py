@@ -43,6 +43,8 @@ class LocalGateway:
 
     data: Path
     port: int
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Settings of this gateway, by their names in the environment."""
     url: str = ""
     log: Path = field(init=False)
     _process: asyncio.subprocess.Process | None = None
@@ -61,7 +63,7 @@ class LocalGateway:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 cwd=self.data,
-                env=_private_environment(),
+                env={**_private_environment(), **self.settings},
                 # Ctrl-C reaches the whole foreground group; this child is stopped by us, in order.
                 start_new_session=True,
             )

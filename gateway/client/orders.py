@@ -24,6 +24,7 @@ class OrderAnswer(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     replayed: bool = False
     left: int | None = None
     may_return: bool = False
+    opens_at_ms: int | None = None
     retry_after_ms: int | None = None
 
     @property

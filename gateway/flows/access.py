@@ -1,4 +1,4 @@
-"""Who may do what: by role, and by the rooms a token is limited to. The shop itself is checked where a thing is found."""
+"""Who may do what: by role, and by the rooms a token is limited to. The shop is checked where a thing is found."""
 
 from gateway.domain.caller import Caller, Role
 from gateway.errors import Forbidden

@@ -120,20 +120,13 @@ class ControlSale:
                     raise OutcomeUnknown from error
                 await asyncio.sleep(pause_s)
             except ShardClosed as error:
-                # A sale that Valkey was not given yet is shut in the same way; giving it is harmless.
-                if loaded or not await self._loaded(sale):
+                # A sale that Valkey was not given yet is shut in the same way.
+                if loaded or not await self._sales.load_if_new(sale):
                     raise (OutcomeUnknown() if lost else error) from error
                 loaded = True
             except GatewayError as error:
                 # What is refused now may have been done by the call whose reply was lost.
                 raise (OutcomeUnknown() if lost else error) from error
-
-    async def _loaded(self, sale: Sale) -> bool:
-        try:
-            await self._sales.load(sale)
-        except (HotUnavailable, ShardClosed):
-            return False
-        return True
 
     async def _kept(self, sale: Sale, done: tuple[int, int, bool]) -> None:
         epoch, seq, _ = done

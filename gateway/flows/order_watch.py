@@ -58,6 +58,8 @@ class OrderWatch:
         self._waiting: dict[str, _Waiting] = {}
         self._sinks: dict[str, dict[str, list[Sink]]] = defaultdict(dict)
         self._futures: dict[str, list[asyncio.Future[bus.LaterState]]] = {}
+        self._soon: list[str] = []
+        self._hurry = asyncio.Event()
 
     # Who wants to know.
 
@@ -74,10 +76,13 @@ class OrderWatch:
     def sockets_of(self, shop: str, viewer: str) -> int:
         return len(self._sinks[shop].get(viewer, ()))
 
-    def placed(self, order: OrderId, *, sale_no: int, shop: str, viewer: str) -> None:
-        """The order is reserved and its confirmation not heard of."""
+    def placed(self, order: OrderId, *, sale_no: int, shop: str, viewer: str, ask_now: bool = False) -> None:
+        """The order is reserved and its confirmation not heard of. `ask_now`: it may have been confirmed long ago."""
         if order not in self._waiting:
             self._waiting[order] = _Waiting(sale_no=sale_no, shop=shop, viewer=viewer, placed_s=self._clock.monotonic())
+        if ask_now:
+            self._soon.append(order)
+            self._hurry.set()
 
     async def changed(self, order: OrderId, within_s: float) -> bus.LaterState | None:
         """The next later state of an order, or None when none came in time."""
@@ -113,7 +118,12 @@ class OrderWatch:
     async def run(self) -> None:
         """Asks the ledger about what was not heard of; runs until cancelled."""
         while True:
-            await asyncio.sleep(_ASK_EVERY_S)
+            try:
+                async with asyncio.timeout(_ASK_EVERY_S):
+                    await self._hurry.wait()
+            except TimeoutError:
+                pass
+            self._hurry.clear()
             UNCONFIRMED.set(len(self._waiting))
             try:
                 await self._ask()
@@ -122,8 +132,9 @@ class OrderWatch:
 
     async def _ask(self) -> None:
         now_s = self._clock.monotonic()
+        soon, self._soon = self._soon[:_ASK_MOST], self._soon[_ASK_MOST:]
+        due = [(self._waiting[order].sale_no, order) for order in soon if order in self._waiting]
         # Oldest first: a dict keeps the order in which orders were placed.
-        due: list[tuple[int, str]] = []
         for order, waiting in self._waiting.items():
             if now_s - waiting.placed_s < ASK_AFTER_S or len(due) >= _ASK_MOST:
                 break

@@ -32,7 +32,7 @@ class Limiter(Protocol):
 
 
 class Watch(Protocol):
-    def placed(self, order: OrderId, *, sale_no: int, shop: str, viewer: str) -> None: ...
+    def placed(self, order: OrderId, *, sale_no: int, shop: str, viewer: str, ask_now: bool) -> None: ...
 
 
 class PlaceOrder:
@@ -52,7 +52,6 @@ class PlaceOrder:
         self._tasks: asyncio.TaskGroup | None = None
         self._lookups = 0
         self._admitting = True
-        self._counts = {outcome: ORDERS.labels(str(outcome)) for outcome in OrderOutcome}
 
     async def run(self) -> None:
         """Owns the look-ups; runs until cancelled."""
@@ -98,7 +97,7 @@ class PlaceOrder:
                 raise Unavailable("This process is going away; repeat elsewhere.", retry_after_ms=500)
             wait_s = self._limiter.wait_s(f"{caller.shop}|{caller.sub}", arrived_s)
             if wait_s > 0:
-                self._counts[OrderOutcome.TOO_FAST].inc()
+                ORDERS.inc("too_fast")
                 answer(OrderAnswer(OrderOutcome.TOO_FAST, retry_after_ms=int(wait_s * 1000) + 1))
                 return
             request = OrderRequest(
@@ -148,10 +147,16 @@ class PlaceOrder:
         def answered(given: OrderAnswer | Exception) -> None:
             ORDER_SECONDS.observe(self._clock.monotonic() - arrived_s)
             if isinstance(given, OrderAnswer):
-                self._counts[given.outcome].inc()
+                ORDERS.inc(given.outcome)
                 answer(given)
                 if given.order is not None:
-                    self._watch.placed(given.order, sale_no=sale.sale_no, shop=shop, viewer=request.viewer)
+                    self._watch.placed(
+                        given.order,
+                        sale_no=sale.sale_no,
+                        shop=shop,
+                        viewer=request.viewer,
+                        ask_now=given.replayed,
+                    )
             else:
                 self._refuse(answer, given)
 
@@ -159,7 +164,7 @@ class PlaceOrder:
         self._groups(sale.shard).submit(request)
 
     def _refuse(self, answer: Answer, error: Exception) -> None:
-        ORDERS.labels(error.code if isinstance(error, GatewayError) else "internal").inc()
+        ORDERS.inc(error.code if isinstance(error, GatewayError) else "internal")
         answer(error)
 
 

@@ -10,7 +10,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.drafts import Effect, RoomChanges, RoomDraft, fingerprint
 from gateway.domain.ids import IdMint
 from gateway.domain.room import Room, RoomState
-from gateway.domain.sale import Sale
+from gateway.domain.sale import Sale, SaleState
 from gateway.errors import Conflict, Forbidden, Invalid, LedgerUnavailable, NotFound, OutcomeUnknown
 from gateway.flows.access import require_host, require_room
 from gateway.flows.recent import Recent
@@ -42,8 +42,8 @@ class Publisher(Protocol):
 
 class RoomReading(Struct, frozen=True):
     room: Room
-    sales: Sequence[Sale]
-    """Newest first."""
+    sales: Sequence[tuple[Sale, SaleState]]
+    """Newest first, each with its state by this machine's clock; a sale by itself is shown by Valkey's."""
 
 
 class Rooms:
@@ -57,6 +57,7 @@ class Rooms:
         self._book = book
         self._publisher = publisher
         self._mint = mint
+        self._clock = clock
         self._recent_sales: Recent[int, list[Sale]] = Recent(keep_s=_SALES_FRESH_S, clock=clock)
 
     async def create(self, caller: Caller, draft: RoomDraft, key: str) -> tuple[Room, bool]:
@@ -74,9 +75,11 @@ class Rooms:
         room = await self._find(caller, room_id)
         require_room(caller, room.room)
         if caller.is_staff:
-            return RoomReading(room, await self._sales.of_room(room.room_no))
-        sales = await self._recent_sales.get(room.room_no, lambda: self._sales.of_room(room.room_no))
-        return RoomReading(room, sales)
+            sales = await self._sales.of_room(room.room_no)
+        else:
+            sales = await self._recent_sales.get(room.room_no, lambda: self._sales.of_room(room.room_no))
+        now_ms = self._clock.now_ms()
+        return RoomReading(room, [(sale, sale.state_at(now_ms)) for sale in sales])
 
     async def of_shop(self, caller: Caller, *, limit: int, after: str | None) -> tuple[list[Room], str | None]:
         """Newest first, and the cursor of the next page."""

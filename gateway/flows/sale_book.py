@@ -1,5 +1,6 @@
 """The sales this process knows, so that the hot path asks no database. Only facts; the scripts judge."""
 
+import asyncio
 from collections import OrderedDict
 from typing import Protocol
 
@@ -26,6 +27,7 @@ class SaleBook:
         self._clock = clock
         self._known: OrderedDict[int, tuple[float, Sale]] = OrderedDict()
         self._numbers: dict[str, int] = {}
+        self._finding: dict[int, asyncio.Future[Sale | None]] = {}
 
     def cached(self, shop: str, sale_id: str) -> Sale | None:
         """The sale when it is known here and of this shop, however old; for the hot path."""
@@ -48,7 +50,18 @@ class SaleBook:
         known = self._known.get(sale_no)
         if known is not None and now_s - known[0] < _FRESH_S:
             return known[1]
-        sale = await self._sales.find(sale_no)
+        # Thousands may ask for a sale in the moment it opens; one of them asks the ledger.
+        finding = self._finding.get(sale_no)
+        if finding is None:
+            finding = self._finding[sale_no] = asyncio.ensure_future(self._find(sale_no))
+        return await asyncio.shield(finding)
+
+    async def _find(self, sale_no: int) -> Sale | None:
+        now_s = self._clock.monotonic()
+        try:
+            sale = await self._sales.find(sale_no)
+        finally:
+            del self._finding[sale_no]
         if sale is not None:
             self._known[sale_no] = (now_s, sale)
             self._known.move_to_end(sale_no)

@@ -43,6 +43,7 @@ class Ledger(Protocol):
     async def of_shop(
         self, shop: str, *, limit: int, after: int | None = None, only_rooms: Collection[str] | None = None
     ) -> list[Sale]: ...
+    async def is_loaded(self, sale_no: int) -> bool: ...
     async def mark_loaded(self, sale_no: int, epoch: int) -> None: ...
     async def counts(self, sale_no: int) -> Mapping[int, tuple[int, int, int]]:
         """By item number: stock, held, sold."""
@@ -117,7 +118,7 @@ class Sales:
             raise OutcomeUnknown from error
         if not loaded:
             try:
-                await self.load(sale)
+                await self._load(sale)
             except (HotUnavailable, ShardClosed) as error:
                 raise OutcomeUnknown(
                     "The sale is made and will sell once Valkey is back; repeat with the same key."
@@ -161,8 +162,18 @@ class Sales:
         ledger = await self._ledger.counts(sale.sale_no) if caller.is_staff else None
         return SaleReading(sale, sale.state_at(await self.now_ms(sale.shard)), counts, ledger)
 
-    async def load(self, sale: Sale) -> None:
-        """Gives Valkey the sale. Raises HotUnavailable or ShardClosed; harmless when it has it."""
+    async def load_if_new(self, sale: Sale) -> bool:
+        """Gives Valkey a sale it never had. One it had and lost is not loaded: its counters are to be recounted."""
+        try:
+            if await self._ledger.is_loaded(sale.sale_no):
+                return False
+            await self._load(sale)
+        except (HotUnavailable, ShardClosed, LedgerUnavailable):
+            return False
+        return True
+
+    async def _load(self, sale: Sale) -> None:
+        """Raises HotUnavailable or ShardClosed; harmless when Valkey has the sale."""
         shard = self._shards[sale.shard]
         epoch = shard.epoch
         await shard.load_sale(sale)

@@ -95,9 +95,7 @@ class WatchRoom:
         known = self._snapshots.get(room.room)
         if known is None or now_s - known[0] > _SNAPSHOT_FRESH_S or known[1].cancelled():
             building = asyncio.ensure_future(self._build(room))
-            self._snapshots = {
-                at: held for at, held in self._snapshots.items() if now_s - held[0] <= _SNAPSHOT_FRESH_S
-            }
+            self._snapshots = {at: held for at, held in self._snapshots.items() if now_s - held[0] <= _SNAPSHOT_FRESH_S}
             known = self._snapshots[room.room] = (now_s, building)
         # Whoever leaves while it is built must not take it from the others.
         return await asyncio.shield(known[1])
@@ -185,5 +183,3 @@ def _known(sale: Sale, key: str, order: Order | None) -> frames.KnownOrder:
 
 def has_ended(room: Room) -> bool:
     return room.state is RoomState.ENDED
-
-

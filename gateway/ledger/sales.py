@@ -101,6 +101,10 @@ class LedgerSales:
         """
         return await self._named(_QUERIES["unloaded"], shard, epoch, UNLOADED_MOST)
 
+    async def is_loaded(self, sale_no: int) -> bool:
+        """Whether Valkey was given it in any epoch."""
+        return bool(await self._ledger.fetchval(_QUERIES["is_loaded"], sale_no))
+
     async def mark_loaded(self, sale_no: int, epoch: int) -> None:
         await self._ledger.execute(_QUERIES["mark_loaded"], sale_no, epoch)
 

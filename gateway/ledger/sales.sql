@@ -56,6 +56,9 @@ SELECT s.sale_no FROM sales s JOIN shops h USING (shop_no)
  ORDER BY s.sale_no
  LIMIT $3;
 
+-- name: is_loaded
+SELECT loaded_epoch IS NOT NULL FROM sales WHERE sale_no = $1;
+
 -- name: mark_loaded
 UPDATE sales SET loaded_epoch = $2 WHERE sale_no = $1 AND loaded_epoch IS DISTINCT FROM $2;
 

@@ -1,0 +1,160 @@
+"""The bodies of requests: message types whose constraints are the contract's. Rules between fields are the domain's.
+
+Unknown fields are ignored, except those that would say who pays what: a field of type None is one that nobody may set.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from gateway.domain.drafts import ItemDraft, RoomChanges, RoomDraft, SaleDraft
+from gateway.domain.sale import MAX_ITEMS, MAX_PRICE_MINOR, MAX_STOCK, PAY_WITHIN_S, StockDisplay
+from gateway.errors import Invalid
+from gateway.wire.frames import AmountMinor, Identifier, Quantity, Reference
+
+# `$` would let a last newline through.
+_END: Final = r"(?![\s\S])"
+_NO_CONTROLS: Final = r"^[^\x00-\x1f\x7f]*" + _END
+_NO_CONTROLS_BUT_LINES: Final = r"^[^\x00-\x08\x0b-\x1f\x7f]*" + _END
+# Named one by one: a page opens these, and there are schemes that run code.
+_WEB: Final = r"^https?://[^\s\x00-\x1f\x7f\"<>\\]+" + _END
+_STREAM: Final = r"^(https?|wss?|rtmps?|rtsps?|srt|webrtc)://[^\s\x00-\x1f\x7f\"<>\\]+" + _END
+
+Title = Annotated[str, Meta(min_length=1, max_length=200, pattern=_NO_CONTROLS)]
+Notice = Annotated[str, Meta(max_length=1000, pattern=_NO_CONTROLS_BUT_LINES)]
+Reason = Annotated[str, Meta(min_length=1, max_length=200, pattern=_NO_CONTROLS)]
+WebUrl = Annotated[str, Meta(max_length=2000, pattern=_WEB)]
+StreamUrl = Annotated[str, Meta(max_length=2000, pattern=_STREAM)]
+SkuText = Annotated[str, Meta(min_length=1, max_length=64, pattern=_NO_CONTROLS)]
+Price = Annotated[int, Meta(ge=0, le=MAX_PRICE_MINOR)]
+Stock = Annotated[int, Meta(ge=0, le=MAX_STOCK)]
+StockChange = Annotated[int, Meta(ge=-MAX_STOCK, le=MAX_STOCK)]
+UnitLimit = Annotated[int, Meta(ge=1, le=MAX_STOCK)]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}" + _END)]
+Instant = Annotated[datetime, Meta(tz=True)]
+
+
+class NewRoom(Struct, kw_only=True):
+    title: Title
+    starts_at: Instant | None = None
+    stream_url: StreamUrl | None = None
+    notice: Notice | None = None
+
+    def draft(self) -> RoomDraft:
+        return RoomDraft(
+            title=self.title,
+            starts_at_ms=None if self.starts_at is None else instant_ms(self.starts_at, "starts_at"),
+            stream_url=self.stream_url,
+            notice=self.notice,
+        )
+
+
+class ChangedRoom(Struct, kw_only=True):
+    """What is left out stays; null clears."""
+
+    title: Title | UnsetType = UNSET
+    starts_at: Instant | UnsetType | None = UNSET
+    stream_url: StreamUrl | UnsetType | None = UNSET
+    notice: Notice | UnsetType | None = UNSET
+
+    def changes(self) -> RoomChanges:
+        starts_at = self.starts_at
+        return RoomChanges(
+            title=self.title,
+            starts_at_ms=instant_ms(starts_at, "starts_at") if isinstance(starts_at, datetime) else starts_at,
+            stream_url=self.stream_url,
+            notice=self.notice,
+        )
+
+
+class NewItem(Struct, kw_only=True):
+    sku: SkuText
+    title: Title
+    price_minor: Price
+    stock: Stock
+    limit_per_viewer: UnitLimit
+    list_price_minor: Price | None = None
+    floor_minor: Price | None = None
+    image_url: WebUrl | None = None
+    # Refused rather than ignored: a host who sets them counts on prices that would not come.
+    prices: None = None
+
+    def draft(self) -> ItemDraft:
+        return ItemDraft(
+            sku=self.sku,
+            title=self.title,
+            price_minor=self.price_minor,
+            stock=self.stock,
+            limit_per_viewer=self.limit_per_viewer,
+            list_price_minor=self.list_price_minor,
+            floor_minor=self.floor_minor,
+            image_url=self.image_url,
+        )
+
+
+class NewSale(Struct, kw_only=True):
+    title: Title
+    currency: Currency
+    opens_at: Instant
+    closes_at: Instant
+    items: Annotated[list[NewItem], Meta(min_length=1, max_length=MAX_ITEMS)]
+    room: Identifier | None = None
+    # Its least value depends on the installation, so the domain judges it.
+    pay_within_s: int = PAY_WITHIN_S
+    stock_display: StockDisplay = StockDisplay.EXACT
+
+    def draft(self) -> SaleDraft:
+        return SaleDraft(
+            title=self.title,
+            currency=self.currency,
+            opens_at_ms=instant_ms(self.opens_at, "opens_at"),
+            closes_at_ms=instant_ms(self.closes_at, "closes_at"),
+            items=tuple(item.draft() for item in self.items),
+            room=self.room,
+            pay_within_s=self.pay_within_s,
+            stock_display=self.stock_display,
+        )
+
+
+class ChangedStock(Struct, kw_only=True):
+    add: StockChange
+    reason: Reason
+
+    def __post_init__(self) -> None:
+        if self.add == 0:
+            # msgspec names the place of an error raised here by itself.
+            raise ValueError("A change of stock adds or takes units, not 0")
+
+
+class NewOrder(Struct, kw_only=True):
+    sale: Identifier
+    sku: Identifier
+    quantity: Quantity
+    expect_amount_minor: AmountMinor | None = None
+    ref: Reference | None = None
+    meta: Any = None
+    # Who pays what is never the client's to say.
+    price_minor: None = None
+    amount_minor: None = None
+    discount_minor: None = None
+    currency: None = None
+    viewer: None = None
+    sub: None = None
+    shop: None = None
+    status: None = None
+    # Not taken yet; ignored, they would change what the viewer pays or gets.
+    coupon_claim: None = None
+    pickup: None = None
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_LAST_MS: Final = 253_402_300_799_999  # the last one of the year 9999, where RFC 3339 ends
+
+
+def instant_ms(instant: datetime, param: str) -> int:
+    at_ms = (instant - _EPOCH) // _MILLISECOND
+    if not 0 <= at_ms <= _LAST_MS:
+        raise Invalid("Times lie between 1970 and 9999.", param=param)
+    return at_ms

@@ -1,0 +1,144 @@
+"""Addresses of orders: a viewer places and reads them, hosts read those of a sale."""
+
+from collections.abc import Iterable, Sequence
+
+from aiohttp import web
+
+from gateway.api.bodies import ORDER_BYTES, checked_key, page_of, read_body, required_key, wait_s
+from gateway.api.callers import Callers
+from gateway.api.messages import NewOrder
+from gateway.api.middleware import Audience
+from gateway.api.replies import (
+    OrderReply,
+    OutcomeReply,
+    PageReply,
+    json_reply,
+    order_reply,
+    outcome_reply,
+    reserved_reply,
+)
+from gateway.api.routes import Route
+from gateway.domain.caller import Caller, Role
+from gateway.domain.ids import OrderId
+from gateway.domain.order import Order, OrderAnswer, OrderOutcome, OrderStatus
+from gateway.errors import GatewayError, Invalid, NotFound
+from gateway.flows.orders import OrderReader
+from gateway.flows.place_order import PlaceOrder
+from gateway.flows.sale_book import SaleBook
+
+MAX_WAIT_S = 30  # the contract's
+# Requests that only wait for their confirmation; past it a viewer is answered `reserved` at once, which is as true.
+_WAITING_MOST = 2000
+_STATUSES = frozenset(OrderStatus) - {OrderStatus.RESERVED}
+
+
+class OrderRoutes:
+    def __init__(self, *, callers: Callers, orders: PlaceOrder, reader: OrderReader, book: SaleBook) -> None:
+        self._callers = callers
+        self._orders = orders
+        self._reader = reader
+        self._book = book
+        self._waiting = 0
+
+    def routes(self) -> Iterable[Route]:
+        yield Route("POST", "/v1/orders", self.place, Audience.VIEWERS)
+        yield Route("GET", "/v1/orders", self.own, Audience.VIEWERS)
+        yield Route("GET", "/v1/orders/by-key/{key}", self.by_key, Audience.VIEWERS)
+        yield Route("GET", "/v1/orders/{order}", self.by_id, Audience.ANY)
+        yield Route("GET", "/v1/sales/{sale}/orders", self.of_sale, Audience.HOSTS)
+
+    async def place(self, request: web.Request) -> web.Response:
+        caller = await self._callers.of(request, Role.VIEWER)
+        key = required_key(request)
+        body = await read_body(request, NewOrder, max_bytes=ORDER_BYTES)
+        answer = await self._orders.ask(
+            caller,
+            sale=body.sale,
+            sku=body.sku,
+            quantity=body.quantity,
+            key=key,
+            expect_amount_minor=body.expect_amount_minor,
+            ref=body.ref,
+            meta=body.meta,
+        )
+        if answer.order is None:
+            return json_reply(outcome_reply(answer))
+        order = await self._placed(caller, body, answer)
+        wait = wait_s(request, most_s=MAX_WAIT_S)
+        if wait and order.status == OrderStatus.RESERVED:
+            order = await self._confirmed(caller, answer.order, wait) or order
+        reply = OutcomeReply(outcome=OrderOutcome.RESERVED.value, order=order)
+        response = json_reply(reply, status=201, replayed=answer.replayed)
+        if wait:
+            response.headers["Preference-Applied"] = f"wait={wait}"
+        return response
+
+    async def own(self, request: web.Request) -> web.Response:
+        caller = await self._callers.of(request, Role.VIEWER)
+        page = page_of(request)
+        orders, next_cursor = await self._reader.own(caller, limit=page.limit, after=page.after)
+        return json_reply(PageReply(items=await self._shown(caller, orders), next=next_cursor))
+
+    async def by_id(self, request: web.Request) -> web.Response:
+        caller = await self._callers.of(request)
+        return await self._one(caller, await self._reader.by_id(caller, request.match_info["order"]))
+
+    async def by_key(self, request: web.Request) -> web.Response:
+        caller = await self._callers.of(request, Role.VIEWER)
+        key = checked_key(request.match_info["key"])
+        sale_id = request.query.get("sale")
+        if sale_id is None:
+            raise Invalid("A key belongs to a sale.", param="sale")
+        return await self._one(caller, await self._reader.by_key(caller, sale_id, key))
+
+    async def of_sale(self, request: web.Request) -> web.Response:
+        caller = await self._callers.of(request, Role.HOST)
+        page = page_of(request)
+        orders, next_cursor = await self._reader.of_sale(
+            caller, request.match_info["sale"], status=status_of(request), limit=page.limit, after=page.after
+        )
+        return json_reply(PageReply(items=await self._shown(caller, orders), next=next_cursor))
+
+    async def _placed(self, caller: Caller, body: NewOrder, answer: OrderAnswer) -> OrderReply:
+        """The order as it stands: just reserved, or whatever became of the one that the key holds already."""
+        if answer.replayed and answer.order is not None:
+            order = await self._reader.by_id(caller, answer.order)
+            return (await self._shown(caller, [order]))[0]
+        # The sale was known to whoever placed the order, however long ago it was read.
+        sale = self._book.cached(caller.shop, body.sale) or await self._book.get(caller.shop, body.sale)
+        return reserved_reply(
+            answer, sale, sku=body.sku, quantity=body.quantity, ref=body.ref or caller.ref, meta=body.meta
+        )
+
+    async def _confirmed(self, caller: Caller, order_id: OrderId, wait: int) -> OrderReply | None:
+        """The order once it is more than reserved; None when that takes longer than the wait."""
+        if self._waiting >= _WAITING_MOST:
+            return None
+        self._waiting += 1
+        try:
+            order = await self._reader.confirmed(order_id, wait)
+            return None if order is None else (await self._shown(caller, [order]))[0]
+        except GatewayError:
+            return None  # it is reserved, whatever keeps us from learning more
+        finally:
+            self._waiting -= 1
+
+    async def _one(self, caller: Caller, order: Order) -> web.Response:
+        return json_reply((await self._shown(caller, [order]))[0])
+
+    async def _shown(self, caller: Caller, orders: Sequence[Order]) -> list[OrderReply]:
+        sales = {}
+        for sale_no in {order.sale_no for order in orders}:
+            sale = await self._book.by_no(sale_no)
+            if sale is None:
+                raise NotFound("There is no such sale.")
+            sales[sale_no] = sale
+        return [order_reply(order, sales[order.sale_no], to_staff=caller.is_staff) for order in orders]
+
+
+def status_of(request: web.Request) -> str | None:
+    """The filter `?status=`; what is only reserved is not in the ledger yet and cannot be asked for."""
+    status = request.query.get("status")
+    if status is not None and status not in _STATUSES:
+        raise Invalid(f"A status is one of {', '.join(sorted(_STATUSES))}.", param="status")
+    return status

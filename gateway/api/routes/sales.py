@@ -1,0 +1,70 @@
+"""Addresses of sales, but for their orders."""
+
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from gateway.api.bodies import page_of, read_body, required_key
+from gateway.api.callers import Callers
+from gateway.api.messages import ChangedStock, NewSale
+from gateway.api.middleware import Audience, Handler
+from gateway.api.replies import PageReply, item_reply, json_reply, sale_reply
+from gateway.api.routes import Route
+from gateway.domain.acts import Act
+from gateway.domain.caller import Role
+from gateway.flows.control_sale import ControlSale
+from gateway.flows.sales import Sales
+
+_ACTS = (Act.OPEN, Act.PAUSE, Act.RESUME, Act.CLOSE)
+
+
+class SaleRoutes:
+    def __init__(self, *, callers: Callers, sales: Sales, control: ControlSale, max_bytes: int) -> None:
+        self._callers = callers
+        self._sales = sales
+        self._control = control
+        self._max_bytes = max_bytes
+
+    def routes(self) -> Iterable[Route]:
+        yield Route("POST", "/v1/sales", self.create, Audience.HOSTS)
+        yield Route("GET", "/v1/sales", self.of_shop, Audience.ANY)
+        yield Route("GET", "/v1/sales/{sale}", self.read, Audience.ANY)
+        for act in _ACTS:
+            yield Route("POST", f"/v1/sales/{{sale}}/{act}", self._acting(act), Audience.HOSTS)
+        yield Route("POST", "/v1/sales/{sale}/items/{sku}/stock", self.change_stock, Audience.HOSTS)
+
+    async def create(self, request: web.Request) -> web.Response:
+        caller = await self._callers.of(request, Role.HOST)
+        key = required_key(request)
+        body = await read_body(request, NewSale, max_bytes=self._max_bytes)
+        reading, replayed = await self._sales.create(caller, body.draft(), key)
+        return json_reply(sale_reply(reading, to_staff=True), status=201, replayed=replayed)
+
+    async def of_shop(self, request: web.Request) -> web.Response:
+        caller = await self._callers.of(request)
+        page = page_of(request)
+        readings, next_cursor = await self._sales.of_shop(caller, limit=page.limit, after=page.after)
+        items = [sale_reply(reading, to_staff=caller.is_staff) for reading in readings]
+        return json_reply(PageReply(items=items, next=next_cursor))
+
+    async def read(self, request: web.Request) -> web.Response:
+        caller = await self._callers.of(request)
+        reading = await self._sales.read(caller, request.match_info["sale"])
+        return json_reply(sale_reply(reading, to_staff=caller.is_staff))
+
+    def _acting(self, act: Act) -> Handler:
+        async def acting(request: web.Request) -> web.Response:
+            caller = await self._callers.of(request, Role.HOST)
+            reading = await self._control.act(caller, request.match_info["sale"], act)
+            return json_reply(sale_reply(reading, to_staff=True))
+
+        return acting
+
+    async def change_stock(self, request: web.Request) -> web.Response:
+        caller = await self._callers.of(request, Role.HOST)
+        key = required_key(request)
+        body = await read_body(request, ChangedStock, max_bytes=self._max_bytes)
+        reading, item, replayed = await self._control.change_stock(
+            caller, request.match_info["sale"], request.match_info["sku"], add=body.add, reason=body.reason, key=key
+        )
+        return json_reply(item_reply(reading, item, to_staff=True), replayed=replayed)
