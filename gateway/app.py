@@ -5,28 +5,37 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
 
+from gateway.admin.server import AdminServer
 from gateway.admission.auth import Authenticator
 from gateway.admission.limiter import Limiter
+from gateway.admission.origins import Origins
+from gateway.api.server import ApiServer, build_app
 from gateway.clock import Clock, SystemClock
 from gateway.domain.ids import IdMint
-from gateway.errors import GatewayError
+from gateway.domain.sale import MIN_PAY_WITHIN_DEV_S, MIN_PAY_WITHIN_S
+from gateway.errors import HotUnavailable, LedgerUnavailable
 from gateway.flows.applied import Applied
+from gateway.flows.control_sale import ControlSale
 from gateway.flows.epochs import Epochs
 from gateway.flows.order_watch import OrderWatch
 from gateway.flows.orders import OrderReader
 from gateway.flows.place_order import PlaceOrder
 from gateway.flows.room_book import RoomBook
+from gateway.flows.rooms import Rooms
 from gateway.flows.sale_book import SaleBook
+from gateway.flows.sales import Sales
 from gateway.flows.watch import WatchRoom
 from gateway.hot.bus import Bus
 from gateway.hot.connect import Client, connect
+from gateway.hot.control import HotControl
+from gateway.hot.durability import require_durable
 from gateway.hot.group import GroupCalls
 from gateway.hot.orders import HotOrders
 from gateway.hot.releases import HotReleases
@@ -35,6 +44,7 @@ from gateway.hot.shard import HotShard
 from gateway.hot.stream import HeldAnswers, OrderStream
 from gateway.keeper.shards import ShardKeeper
 from gateway.ledger.batches import LedgerBatches
+from gateway.ledger.effects import LedgerEffects
 from gateway.ledger.keys import LedgerKeys
 from gateway.ledger.orders import LedgerOrders
 from gateway.ledger.outbox import LedgerOutbox
@@ -72,28 +82,6 @@ class Base:
     bus: Bus
 
 
-class Processes:
-    """Background work of a process: each is awaited, and the end of one by an error ends all."""
-
-    def __init__(self) -> None:
-        self._works: list[Coroutine[Any, Any, None]] = []
-
-    def add(self, *works: Coroutine[Any, Any, None]) -> None:
-        self._works += works
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in self._works]
-            # They own what others hand them, so they run before anybody does.
-            await asyncio.sleep(0)
-            try:
-                yield
-            finally:
-                for task in tasks:
-                    task.cancel()
-
-
 @asynccontextmanager
 async def _base(settings: Settings) -> AsyncIterator[Base]:
     """Opens what a process stands on, waiting for servers that are not there yet; closes it in reverse."""
@@ -115,6 +103,13 @@ async def _base(settings: Settings) -> AsyncIterator[Base]:
         stack.push_async_callback(orders_valkey.aclose)
         rooms_valkey = connect(settings.rooms_valkey_url, max_connections=settings.valkey_pool)
         stack.push_async_callback(rooms_valkey.aclose)
+        lacks = await _until_there(
+            "orders valkey",
+            stopping,
+            lambda: require_durable(orders_valkey, allow_volatile=settings.allow_volatile_valkey),
+        )
+        if lacks:
+            log.warning("volatile_valkey", lacks=lacks)
         scripts = Scripts(orders_valkey)
         rows = await shards.all()
         hot = {row.shard: HotShard(shard=row.shard, client=orders_valkey, scripts=scripts) for row in rows}
@@ -139,7 +134,7 @@ async def _until_there(what: str, stopping: asyncio.Event, opened: Callable[[], 
     while True:
         try:
             return await opened()
-        except GatewayError as error:
+        except (HotUnavailable, LedgerUnavailable) as error:
             if stopping.is_set():
                 raise
             log.warning("waits_for_server", server=what, error=str(error))
@@ -159,7 +154,9 @@ class Edge:
         self.rooms = RoomBook(rooms=self.ledger_rooms, mint=mint, clock=clock)
         self.watch = OrderWatch(ledger=self.ledger_orders, clock=clock)
         self.applied = Applied(shards=base.shards, clock=clock)
-        self.authenticator = Authenticator(keys=LedgerKeys(base.ledger), clock=clock)
+        keys = LedgerKeys(base.ledger)
+        self.authenticator = Authenticator(keys=keys, clock=clock)
+        self.origins = Origins(source=keys, clock=clock)
         self.groups = {
             shard: GroupCalls(
                 decider=HotOrders(
@@ -198,7 +195,6 @@ class Edge:
             self.watch.run(),
             epochs.run(),
             self.base.bus.listen(self.hear, _nothing_to_repair),
-            measure_stalls(self.base.clock),
         ]
 
     def hear(self, message: bytes) -> None:
@@ -212,6 +208,7 @@ class Edge:
                 self.rooms.forget(room)
             case bus.ShopChanged(shop):
                 self.authenticator.forget(shop)
+                self.origins.forget()
 
     async def drained(self) -> None:
         for group in self.groups.values():
@@ -241,16 +238,66 @@ async def run_live(settings: Settings, *, index: int, on_ready: OnReady) -> int:
             clock=base.clock,
             sockets_max=settings.max_sockets,
         )
-        processes = Processes()
-        processes.add(*edge.works(), server.run())
-        async with processes.running():
+        async with _serving(base, [*edge.works(), server.run()]):
             await server.start(settings.host, settings.live_port, shared=settings.workers > 1)
             settle_memory()
-            on_ready({"role": f"live {index}", "live_url": f"ws://{settings.host}:{settings.live_port}"})
+            on_ready({"role": f"live {index}", "live_url": f"ws://{_url_host(settings)}:{settings.live_port}"})
             await base.stopping.wait()
             edge.orders.stop_admitting()
             await server.drain(settings.drain_s * 0.8)
             await _within(settings.drain_s * 0.2, edge.drained())
+    return 0
+
+
+async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
+    """One api process: the same flows by HTTP, and the hosts' acts."""
+    async with _base(settings) as base:
+        edge = Edge(base)
+        sales = Sales(
+            ledger=edge.ledger_sales,
+            book=edge.sales,
+            shards=base.hot,
+            publisher=base.bus,
+            mint=base.mint,
+            clock=base.clock,
+            min_pay_within_s=MIN_PAY_WITHIN_DEV_S if settings.dev else MIN_PAY_WITHIN_S,
+        )
+        controls = {
+            shard: HotControl(shard=hot, scripts=base.scripts, clock=base.clock) for shard, hot in base.hot.items()
+        }
+        app = build_app(
+            authenticator=edge.authenticator,
+            origins=edge.origins,
+            rooms=Rooms(
+                ledger=edge.ledger_rooms,
+                sales=edge.ledger_sales,
+                book=edge.rooms,
+                publisher=base.bus,
+                mint=base.mint,
+                clock=base.clock,
+            ),
+            sales=sales,
+            control=ControlSale(
+                sales=sales, controls=controls, effects=LedgerEffects(base.ledger), applied=edge.applied
+            ),
+            orders=edge.orders,
+            reader=edge.reader,
+            book=edge.sales,
+            live_url=f"ws://{_url_host(settings)}:{settings.live_port}/v1/rooms/{{room}}/live",
+            ready=lambda: not base.stopping.is_set(),
+            surface=settings.surface,
+            max_body_bytes=settings.max_body_bytes,
+        )
+        server = ApiServer(app, stop_within_s=settings.drain_s * 0.5)
+        async with _serving(base, [*edge.works()]):
+            await server.start(settings.host, settings.port)
+            settle_memory()
+            on_ready({"role": "api", "url": f"http://{_url_host(settings)}:{settings.port}"})
+            await base.stopping.wait()
+            edge.orders.stop_admitting()
+            await server.drain()
+            await _within(settings.drain_s * 0.4, edge.drained())
+            await server.stop()
     return 0
 
 
@@ -274,17 +321,16 @@ async def run_writer(settings: Settings, *, on_ready: OnReady) -> int:
             )
             for shard in base.hot
         ]
-        async with asyncio.TaskGroup() as group:
+        async with _serving(base, []), asyncio.TaskGroup() as group:
             running = [group.create_task(writer.run()) for writer in writers]
-            stalls = group.create_task(measure_stalls(base.clock))
             settle_memory()
             on_ready({"role": "writer"})
             await base.stopping.wait()
             for writer in writers:
                 writer.stop()
             # With the ledger away the stream keeps what is reserved; the next writer goes on from the cursor.
-            await asyncio.wait(running, timeout=base.settings.drain_s)
-            for task in (*running, stalls):
+            await asyncio.wait(running, timeout=settings.drain_s * 0.8)
+            for task in running:
                 task.cancel()
         for writer in writers:
             await writer.close()
@@ -300,16 +346,39 @@ async def run_keeper(settings: Settings, *, on_ready: OnReady) -> int:
             sales=LedgerSales(base.ledger, mint=base.mint),
             releases=LedgerOutbox(base.ledger),
             hot=dict(base.hot),
-            hot_releases={
-                shard: HotReleases(shard=hot, scripts=base.scripts) for shard, hot in base.hot.items()
-            },
+            hot_releases={shard: HotReleases(shard=hot, scripts=base.scripts) for shard, hot in base.hot.items()},
         )
-        processes = Processes()
-        processes.add(keeper.run(), measure_stalls(base.clock))
-        async with processes.running():
+        async with _serving(base, [keeper.run()]):
             on_ready({"role": "keeper"})
             await base.stopping.wait()
     return 0
+
+
+@asynccontextmanager
+async def _serving(base: Base, works: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Background work of a process beside its metrics and health: the end of one by an error ends all."""
+    settings = base.settings
+    admin = AdminServer(ready=lambda: not base.stopping.is_set(), health=lambda: {"pid": os.getpid()})
+    if settings.admin_socket is not None:
+        await admin.start_on_socket(settings.admin_socket)
+    else:
+        await admin.start(settings.admin_host, settings.admin_port)
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in (*works, measure_stalls(base.clock))]
+            # They own what others hand them, so they run before anybody does.
+            await asyncio.sleep(0)
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+    finally:
+        await admin.stop()
+
+
+def _url_host(settings: Settings) -> str:
+    return f"[{settings.host}]" if ":" in settings.host else settings.host
 
 
 async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
@@ -344,10 +413,3 @@ async def measure_stalls(clock: Clock) -> None:
         if now_s - shown_at_s >= 1:
             LOOP_STALL_SECONDS.set(worst_s)
             worst_s, shown_at_s = 0.0, now_s
-
-
-async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
-    async with _base(settings) as base:
-        on_ready({"role": "api"})
-        await base.stopping.wait()
-    return 0

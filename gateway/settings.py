@@ -121,6 +121,9 @@ class Settings(BaseSettings):
         default_factory=lambda values: values.get("port", 8080) + 2,
         description="port of metrics and health; by default the second after the api's",
     )
+    admin_socket: Path | None = Field(
+        default=None, description="path to serve metrics and health on instead of the port; set by `peakgate up`"
+    )
     surface: Literal["all", "public", "control"] = Field(
         default="all", description="which HTTP the api serves: viewers' (public), the hosts' (control) or both"
     )

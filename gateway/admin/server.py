@@ -1,9 +1,10 @@
 """Metrics and health of this process over HTTP. No token: the port is not for the outside."""
 
-import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
+import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
@@ -39,6 +40,12 @@ class AdminServer:
         bound: int = self._runner.addresses[0][1]
         return bound
 
+    async def start_on_socket(self, path: Path) -> None:
+        """Listens on a Unix socket; one that a killed process left behind is replaced."""
+        await self._runner.setup()
+        path.unlink(missing_ok=True)
+        await web.UnixSite(self._runner, path).start()
+
     async def stop(self) -> None:
         await self._runner.cleanup()
 
@@ -57,4 +64,4 @@ class AdminServer:
 
 
 def _json(values: Mapping[str, object], *, status: int = 200) -> web.Response:
-    return web.Response(text=json.dumps(values), status=status, content_type="application/json")
+    return web.Response(body=msgspec.json.encode(values), status=status, content_type="application/json")

@@ -1,4 +1,4 @@
-"""Around every request: its id, its line in the log, its place among those in flight, its errors, its origin's rights."""
+"""Around every request: its id, its line in the log, its place among those in flight, its errors, its origin."""
 
 import re
 import time

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gateway.admission.auth import Authenticator
 from gateway.admission.origins import Origins
@@ -70,15 +70,20 @@ def build_app(
         for route in part.routes():
             if route.audience in _SERVED[surface]:
                 audiences[app.router.add_route(route.method, route.path, route.handler)] = route.audience
+                if route.method == hdrs.METH_GET and route.audience is not Audience.HOSTS:
+                    audiences[app.router.add_route(hdrs.METH_HEAD, route.path, route.handler)] = route.audience
     app[AUDIENCES] = audiences
     app[EDGE] = edge
     return app
 
 
 class ApiServer:
-    """Start, then drain, then stop. Draining refuses new requests honestly and lets those in flight finish."""
+    """Start, then drain, then stop. Draining refuses new requests honestly and lets those in flight finish.
 
-    def __init__(self, app: web.Application) -> None:
+    What is in flight at `stop` has `stop_within_s` more and is then cut; who was cut repeats with the same key.
+    """
+
+    def __init__(self, app: web.Application, *, stop_within_s: float) -> None:
         self._edge = app[EDGE]
         self._runner = web.AppRunner(
             app,
@@ -86,6 +91,7 @@ class ApiServer:
             logger=_quiet_logger(),
             keepalive_timeout=_KEEPALIVE_S,
             lingering_time=_LINGER_S,
+            shutdown_timeout=stop_within_s,
             handle_signals=False,
         )
         self._site: web.TCPSite | None = None
@@ -105,9 +111,7 @@ class ApiServer:
             await self._site.stop()
             self._site = None
 
-    async def stop(self, within_s: float) -> None:
-        """Gives what is in flight that long, then cuts it; who was cut repeats with the same key."""
-        self._runner._shutdown_timeout = within_s
+    async def stop(self) -> None:
         await self._runner.cleanup()
 
 

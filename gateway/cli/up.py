@@ -5,6 +5,7 @@ import contextlib
 import errno
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -13,6 +14,7 @@ import typer
 import uvloop
 from setproctitle import setproctitle
 
+from gateway.admin.gather import AdminGather
 from gateway.cli.output import ExitCode, exit_codes, print_json_line
 from gateway.clock import SystemClock
 from gateway.embedded import DataFolder, EmbeddedServers, RunningGateway, ServerUrls
@@ -112,8 +114,13 @@ async def _supervise(settings: Settings, folder: DataFolder, servers: EmbeddedSe
             }
         )
 
+    sockets = {
+        name: folder.socket_folder() / f"admin-{name.replace(' ', '-')}.sock" for name in _child_names(settings)
+    }
+    gather = AdminGather(sockets)
+    await gather.start(settings.admin_host, settings.admin_port)
     supervisor = Supervisor(
-        children=_children(settings, folder, urls),
+        children=_children(settings, folder, urls, sockets),
         servers=servers,
         drain_s=settings.drain_s,
         on_ready=announce_ready,
@@ -123,9 +130,17 @@ async def _supervise(settings: Settings, folder: DataFolder, servers: EmbeddedSe
     except StartFailed as error:
         typer.echo(f"peakgate: {error.message}; its own words are above", err=True)
         return error.status if error.status in list(ExitCode) and error.status else ExitCode.CHECK_FAILED
+    finally:
+        await gather.stop()
 
 
-def _children(settings: Settings, folder: DataFolder, urls: ServerUrls) -> list[ChildSpec]:
+def _child_names(settings: Settings) -> list[str]:
+    return [*(f"live {index}" for index in range(1, settings.workers + 1)), "api", "writer", "keeper"]
+
+
+def _children(
+    settings: Settings, folder: DataFolder, urls: ServerUrls, sockets: Mapping[str, Path]
+) -> list[ChildSpec]:
     environment = {
         **settings.as_environment(),
         **urls.as_environment(),
@@ -137,7 +152,8 @@ def _children(settings: Settings, folder: DataFolder, urls: ServerUrls) -> list[
         share = {name_of("drain_s"): str(drain_share_s(stage, settings.drain_s))}
         verb, _, index = name.partition(" ")
         argv = ["-m", "gateway", verb, *(["--index", index] if index else [])]
-        return ChildSpec(name=name, argv=argv, stage=stage, environment={**environment, **share})
+        socket = {name_of("admin_socket"): str(sockets[name])}
+        return ChildSpec(name=name, argv=argv, stage=stage, environment={**environment, **share, **socket})
 
     return [
         *(child(f"live {index}", Stage.EDGE) for index in range(1, settings.workers + 1)),

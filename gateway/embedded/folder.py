@@ -47,6 +47,7 @@ class DataFolder:
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.abspath(path))
         self._lock_fd: int | None = None
+        self._sockets: Path | None = None
 
     @property
     def held(self) -> bool:
@@ -114,6 +115,11 @@ class DataFolder:
 
     def socket_folder(self) -> Path:
         """Where the servers' sockets go: inside the folder, or in a short private one when the path is too long."""
+        if self._sockets is None:
+            self._sockets = self._make_socket_folder()
+        return self._sockets
+
+    def _make_socket_folder(self) -> Path:
         inside = self.path / "run"
         remembered = self.path / "run.path"
         _remove_remembered(remembered)

@@ -8,7 +8,7 @@ import structlog
 
 from gateway.domain.sale import Sale
 from gateway.errors import GatewayError
-from gateway.metrics import SHARD_OPEN
+from gateway.metrics import BACKLOG, SHARD_OPEN
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +44,8 @@ class Releases(Protocol):
 class HotShard(Protocol):
     @property
     def shard(self) -> int: ...
+    @property
+    def seq_seen(self) -> int: ...
     async def open(self, *, epoch: int, last_seq: int, outbox_no: int) -> str: ...
     async def load_sale(self, sale: Sale) -> None: ...
 
@@ -97,6 +99,7 @@ class ShardKeeper:
             for sale in await self._sales.unloaded(row.shard, row.epoch):
                 await hot.load_sale(sale)
                 await self._sales.mark_loaded(sale.sale_no, row.epoch)
+            BACKLOG.labels(row.shard).set(max(0, hot.seq_seen - row.last_seq))
             rows = await self._releases.pending(row.shard, limit=_RELEASES_AT_ONCE)
             if rows:
                 await self._releases.forget(row.shard, await self._hot_releases[row.shard].apply(rows))

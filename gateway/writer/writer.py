@@ -14,7 +14,7 @@ from gateway.clock import Clock
 from gateway.domain.batch import ActColumns, AppliedOrders, Lease, Place
 from gateway.domain.ids import IdMint
 from gateway.errors import GatewayError, LeaseLost, LedgerRejected
-from gateway.metrics import APPLIED_ORDERS, BACKLOG, FLUSH_SECONDS, FLUSH_SIZE, PARKED_ENTRIES
+from gateway.metrics import APPLIED_ORDERS, FLUSH_SECONDS, FLUSH_SIZE, PARKED_ENTRIES
 from gateway.wire import bus, entries
 from gateway.writer.batch import ActStep, Gap, OrdersStep, fold
 from gateway.writer.ports import Entry, Ledger, Publisher, Stream
@@ -120,7 +120,6 @@ class OrderWriter:
                         telling = tasks.create_task(self._tell(epoch, seq, told))
                     else:
                         self.caught_up.set()
-                        BACKLOG.labels(self._shard).set(0)
                         if self._stopping.is_set():
                             break
                         reading = tasks.create_task(self._read(epoch, seq, wait=True))
