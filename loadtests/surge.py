@@ -33,7 +33,7 @@ from rich.table import Table
 
 from gateway.client import Host
 from gateway.client.codec import codec_named
-from gateway.client.local import free_port, local_gateway, run_peakgate
+from gateway.client.local import Ended, free_port, local_gateway, run_peakgate
 from loadtests.surge_check import Offer, Told, check_journal, write_journal
 from loadtests.surge_crowd import Crowd, Network
 
@@ -48,9 +48,9 @@ BUSY_SHARE = 0.9
 
 
 class Peakgate(Protocol):
-    """A verb of the command on the gateway under load: exit code and output."""
+    """A verb of the command on the gateway under load."""
 
-    async def __call__(self, *arguments: str, expect: int | None = 0) -> tuple[int, str]: ...
+    async def __call__(self, *arguments: str, expect: int | None = 0) -> Ended: ...
 
 
 def main() -> None:
@@ -118,14 +118,14 @@ async def _surge(arguments: argparse.Namespace) -> dict[str, Any]:
             url, peakgate = gateway.url, gateway.run
         _say("preparing the shop and the tokens")
         token = ["token", "--shop", arguments.shop]
-        host_token = (await peakgate(*token, "--sub", "host", "--role", "host"))[1].strip()
+        host_token = (await peakgate(*token, "--sub", "host", "--role", "host")).out.strip()
         count = ["--count", str(arguments.viewers)]
-        printed = (await peakgate(*token, "--sub", "viewer", "--role", "viewer", *count))[1].split()
+        printed = (await peakgate(*token, "--sub", "viewer", "--role", "viewer", *count)).out.split()
         tokens = {f"viewer-{number}": token for number, token in enumerate(printed, start=1)}
         host = await stack.enter_async_context(Host(url, host_token, insist_s=20.0))
         result = await _run(arguments, url, host, host_token, tokens)
-        status, audit = await peakgate("audit", "--json", expect=None)
-        broken = [] if status == 0 else [audit[-2000:]]
+        audit = await peakgate("audit", "--json", expect=None)
+        broken = [] if audit.status == 0 else [audit.out[-2000:] or audit.last_words]
         result["checks"].append(
             {"check": "the audit holds", "holds": not broken, "broken": len(broken), "examples": broken}
         )
@@ -134,7 +134,7 @@ async def _surge(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _peakgate_on(data: Path | None) -> Peakgate:
-    async def peakgate(*arguments: str, expect: int | None = 0) -> tuple[int, str]:
+    async def peakgate(*arguments: str, expect: int | None = 0) -> Ended:
         return await run_peakgate([*arguments, *(["--data", str(data)] if data else [])], expect=expect)
 
     return peakgate

@@ -6,10 +6,11 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -32,6 +33,15 @@ class LocalGatewayError(EmbeddedServerError):
     code = "local_gateway"
 
 
+class Ended(NamedTuple):
+    """How a verb of `peakgate` ended."""
+
+    status: int
+    out: str
+    last_words: str
+    """The end of what it said on stderr."""
+
+
 class _Ready(msgspec.Struct):
     ready: bool
     url: str = ""
@@ -47,11 +57,15 @@ class LocalGateway:
     """Settings of this gateway, by their names in the environment."""
     url: str = ""
     log: Path = field(init=False)
+    """What it said on stderr; removed when it ended well."""
     _process: asyncio.subprocess.Process | None = None
 
     def __post_init__(self) -> None:
         self.data = self.data.resolve()
-        self.log = self.data / "up.log"
+        # Not in the data folder, which the gateway wants empty or its own.
+        handle, log = tempfile.mkstemp(prefix="peakgate-up-", suffix=".log")
+        os.close(handle)
+        self.log = Path(log)
 
     async def start(self, *options: str) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
@@ -110,6 +124,8 @@ class LocalGateway:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
+        if process.returncode == 0:
+            self.log.unlink(missing_ok=True)
         return process.returncode
 
     async def wait(self) -> int:
@@ -122,23 +138,22 @@ class LocalGateway:
         arguments = ["token", "--shop", shop, "--sub", sub, "--role", role]
         if count is not None:
             arguments += ["--count", str(count)]
-        _, out = await self.run(*arguments)
-        tokens = out.split()
+        tokens = (await self.run(*arguments)).out.split()
         if len(tokens) != (count or 1):
             raise LocalGatewayError(f"Asked for {count or 1} tokens, got {len(tokens)}.")
         return tokens
 
     async def audit(self) -> tuple[bool, dict[str, Any]]:
         """Whether every invariant holds, and what the audit printed."""
-        status, out = await self.run("audit", "--json", expect=None)
+        ended = await self.run("audit", "--json", expect=None)
         try:
-            report = msgspec.json.decode(out, type=dict[str, Any])
+            report = msgspec.json.decode(ended.out, type=dict[str, Any])
         except msgspec.MsgspecError:
-            raise LocalGatewayError(f"The audit ended with {status} and no report.") from None
-        return status == 0, report
+            raise LocalGatewayError(f"The audit ended with {ended.status} and no report: {ended.last_words}") from None
+        return ended.status == 0, report
 
-    async def run(self, *arguments: str, expect: int | None = 0) -> tuple[int, str]:
-        """A verb of `peakgate` on this data folder: exit code and output. `expect` None takes any exit code."""
+    async def run(self, *arguments: str, expect: int | None = 0) -> Ended:
+        """A verb of `peakgate` on this data folder. `expect` None takes any exit code."""
         return await run_peakgate(
             [*arguments, "--data", str(self.data)], expect=expect, cwd=self.data, env=_private_environment()
         )
@@ -161,7 +176,7 @@ async def run_peakgate(
     expect: int | None = 0,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
-) -> tuple[int, str]:
+) -> Ended:
     process = await asyncio.create_subprocess_exec(
         *_command(arguments),
         stdout=asyncio.subprocess.PIPE,
@@ -171,11 +186,10 @@ async def run_peakgate(
     )
     out, err = await process.communicate()
     assert process.returncode is not None
-    if expect is not None and process.returncode != expect:
-        raise LocalGatewayError(
-            f"peakgate {arguments[0]} ended with {process.returncode}: {err.decode(errors='replace').strip()[-500:]}"
-        )
-    return process.returncode, out.decode()
+    ended = Ended(process.returncode, out.decode(), err.decode(errors="replace").strip()[-500:])
+    if expect is not None and ended.status != expect:
+        raise LocalGatewayError(f"peakgate {arguments[0]} ended with {ended.status}: {ended.last_words}")
+    return ended
 
 
 def free_port(preferred: int | None = None, *, count: int = PORTS_OF_A_GATEWAY) -> int:

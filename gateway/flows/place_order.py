@@ -142,7 +142,8 @@ class PlaceOrder:
         request.item_no = _item_no(sale, sku)
         request.sale_no = sale.sale_no
         request.fingerprint = _fingerprint(request)
-        answer, shop, arrived_s = request.answer, caller.shop, request.arrived_s
+        # Not `request` itself: it holds this closure, and a ring of the two would outlive the order.
+        answer, shop, viewer, arrived_s = request.answer, caller.shop, request.viewer, request.arrived_s
 
         def answered(given: OrderAnswer | Exception) -> None:
             ORDER_SECONDS.observe(self._clock.monotonic() - arrived_s)
@@ -154,7 +155,7 @@ class PlaceOrder:
                         given.order,
                         sale_no=sale.sale_no,
                         shop=shop,
-                        viewer=request.viewer,
+                        viewer=viewer,
                         ask_now=given.replayed,
                     )
             else:
