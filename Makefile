@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench surge locust lock clean
+.PHONY: help setup demo test check bench surge locust format lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,15 @@ check: setup ## format, lint, types, import rule
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: setup ## ours beside the other ways, on the same servers; ARGS="--quick" for a short look, writes bench.json
+	$(BIN)/python -m loadtests.bench --json bench.json $(ARGS)
+
+surge: setup ## the peak second: 10,000 viewers, 1,000 units, bad networks; checks every answer
+	$(BIN)/python -m loadtests.surge --up $(ARGS)
+
+locust: setup ## shoppers with locust, without its page: ARGS="-u 200 -r 50 -t 30s"
+	$(BIN)/locust -f loadtests/locustfile.py --headless $(or $(ARGS),-u 100 -r 50 -t 20s)
 
 format: setup ## write the format and the safe fixes
 	$(BIN)/ruff format .

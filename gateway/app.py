@@ -1,9 +1,7 @@
 """The only assembler: builds every object of each process, and says in which order they start and stop."""
 
 import asyncio
-import gc
 import os
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -53,7 +51,7 @@ from gateway.ledger.rooms import LedgerRooms
 from gateway.ledger.sales import LedgerSales
 from gateway.ledger.shards import LedgerShards
 from gateway.live.server import LiveServer
-from gateway.metrics import LOOP_STALL_SECONDS
+from gateway.process import measure_stalls, settle_memory, stop_signal
 from gateway.settings import Settings
 from gateway.wire import bus
 from gateway.writer.writer import OrderWriter
@@ -85,10 +83,7 @@ class Base:
 @asynccontextmanager
 async def _base(settings: Settings) -> AsyncIterator[Base]:
     """Opens what a process stands on, waiting for servers that are not there yet; closes it in reverse."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stopping.set)
+    stopping = stop_signal()
     clock = SystemClock()
     assert settings.valkey_url and settings.rooms_valkey_url and settings.database_url
     async with AsyncExitStack() as stack:
@@ -392,24 +387,3 @@ async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
 
 async def _nothing_to_repair() -> None:
     """Later states are asked for by themselves and books are fresh within seconds."""
-
-
-def settle_memory() -> None:
-    """What start made stays for good: taken out of the collector, whose passes then only see what is new."""
-    gc.collect()
-    gc.freeze()
-    # A collection looks at everything that lives; with 50,000 sockets the defaults would do that many times a second.
-    gc.set_threshold(50_000, 20, 100)
-
-
-async def measure_stalls(clock: Clock) -> None:
-    """How late the loop runs a due timer: the longest of the last second."""
-    step_s, worst_s, shown_at_s = 0.02, 0.0, clock.monotonic()
-    while True:
-        due_s = clock.monotonic() + step_s
-        await asyncio.sleep(step_s)
-        now_s = clock.monotonic()
-        worst_s = max(worst_s, now_s - due_s)
-        if now_s - shown_at_s >= 1:
-            LOOP_STALL_SECONDS.set(worst_s)
-            worst_s, shown_at_s = 0.0, now_s

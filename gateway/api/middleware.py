@@ -127,6 +127,7 @@ class Edge:
     async def sign(self, request: web.Request, response: web.StreamResponse) -> None:
         """Headers of every response, streams included: called as it is about to be sent."""
         response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
+        response.headers[hdrs.SERVER] = "peakgate"
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
         response.headers[hdrs.VARY] = "Origin"

@@ -124,7 +124,7 @@ class LocalGateway:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
-        if process.returncode == 0:
+        if process.returncode in (0, -signal.SIGTERM):
             self.log.unlink(missing_ok=True)
         return process.returncode
 

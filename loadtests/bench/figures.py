@@ -144,6 +144,26 @@ class Report:
             )
         self.console.print(table)
 
+    def show_cpu(self, part: str, name: str) -> None:
+        """Print where the CPU of an order goes: a line a figure, a column a role, of the median round."""
+        figures = self.figures(part, name)
+        spent = [(figure, middle_detail(figure).get("cpu_us")) for figure in figures]
+        roles = list(dict.fromkeys(role for _, by_role in spent if isinstance(by_role, dict) for role in by_role))
+        if not roles:
+            return
+        table = Table(title=f"{part.replace('_', ' ')}: CPU an order, microseconds", title_justify="left")
+        for heading in ("way", "conditions"):
+            table.add_column(heading)
+        for role in roles:
+            table.add_column(role, justify="right")
+        for figure, by_role in spent:
+            if isinstance(by_role, dict):
+                conditions = ", ".join(
+                    f"{key.replace('_', ' ')} {cell(value)}" for key, value in figure.conditions.items()
+                )
+                table.add_row(figure.way, conditions, *(cell(by_role.get(role, "")) for role in roles))
+        self.console.print(table)
+
     def show_ratios(self) -> None:
         if not self.ratios:
             return

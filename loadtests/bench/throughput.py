@@ -10,7 +10,7 @@ from .ways import OURS, up
 
 IN_FLIGHT = (1, 8)
 PART, OPEN_PART = "throughput", "open_loop"
-_COLUMNS = ["p50_ms", "p99_ms", "p999_ms", "max_ms", "cpu_us_all", "generator_us", "cpu_us"]
+_COLUMNS = ["p50_ms", "p99_ms", "p999_ms", "max_ms", "cpu_us_all", "generator_us"]
 
 
 async def throughput(bench: Bench) -> None:
@@ -47,6 +47,7 @@ async def throughput(bench: Bench) -> None:
                     detail=detail_of(run),
                 )
     bench.report.show(PART, "closed loop: confirmed orders a second", detail_columns=_COLUMNS)
+    bench.report.show_cpu(PART, "confirmed")
     bench.report.compare(PART, "confirmed", ours=OURS)
 
 
