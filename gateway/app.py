@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
 import structlog
 
 from gateway.admin.server import AdminServer
@@ -193,7 +194,13 @@ class Edge:
         ]
 
     def hear(self, message: bytes) -> None:
-        match bus.decode(message):
+        try:
+            told = bus.decode(message)
+        except msgspec.MsgspecError as error:
+            # Of a process of another version; nobody relies on the bus.
+            log.warning("bus_message_not_read", error=str(error))
+            return
+        match told:
             case bus.Applied() as applied:
                 self.watch.hear(applied)
                 self.applied.hear(applied)
@@ -344,6 +351,8 @@ async def run_keeper(settings: Settings, *, on_ready: OnReady) -> int:
             hot_releases={shard: HotReleases(shard=hot, scripts=base.scripts) for shard, hot in base.hot.items()},
         )
         async with _serving(base, [keeper.run()]):
+            # Ready means that new shards sell: what is created from here on finds them open.
+            await _until_there("shards", base.stopping, keeper.step)
             on_ready({"role": "keeper"})
             await base.stopping.wait()
     return 0

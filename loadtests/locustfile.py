@@ -1,9 +1,11 @@
 """Who comes to the sale, and when. How a shopper connects, buys and measures is in `shoppers.py`."""
 
+import logging
 import os
 from typing import Any
 
 from locust import between, events, task
+from locust.env import Environment
 
 from loadtests.shapes import SHAPES
 from loadtests.shoppers import Setting, SocketShopper, prepare
@@ -15,8 +17,15 @@ if "GATEWAY_SHAPE" in os.environ:
 
 
 @events.test_start.add_listener
-def set_the_stage(**_: Any) -> None:
-    prepare(setting)
+def set_the_stage(environment: Environment, **_: Any) -> None:
+    try:
+        prepare(setting)
+    except Exception:
+        # Locust only logs what a hook raises, and would go on with shoppers who have nowhere to go.
+        logging.getLogger(__name__).exception("The stage could not be set on %s.", setting.url)
+        environment.process_exit_code = 1
+        assert environment.runner is not None
+        environment.runner.quit()
 
 
 class Browser(SocketShopper):

@@ -119,6 +119,7 @@ class SocketShopper(HttpUser):
         self.client.headers["Authorization"] = f"Bearer {token}"
         self._asked: dict[str, tuple[float, dict[str, Any], AsyncResult[str]]] = {}
         self._unconfirmed: dict[str, float] = {}
+        self._wait_s = 0.0
         self._leaving = False
         self._socket = self._connect()
         self._reader = gevent.spawn(self._read)
@@ -134,7 +135,10 @@ class SocketShopper(HttpUser):
         self.client.get(f"/v1/sales/{self.sale}", name="browse sale")
 
     def buy(self, quantity: int = 1) -> str:
-        """One order with a key of its own; the outcome, or what there was instead."""
+        """One order with a key of its own; the outcome, or what there was instead. Waits first if it was told to."""
+        wait_s, self._wait_s = self._wait_s, 0.0
+        if wait_s:
+            gevent.sleep(wait_s)
         key = uuid4().hex
         frame = {"t": "order", "id": key, "sale": self.sale, "sku": SKU, "quantity": quantity}
         answer: AsyncResult[str] = AsyncResult()
@@ -225,6 +229,8 @@ class SocketShopper(HttpUser):
             return
         asked_s, _, answer = asked
         outcome = told["outcome"]
+        if outcome == "too_fast":
+            self._wait_s = told.get("retry_after_ms", 0) / 1000
         # A refusal is an answer like any other, with a line of its own.
         self._fire(f"order {outcome}", asked_s)
         if outcome == "reserved":

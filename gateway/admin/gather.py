@@ -1,4 +1,5 @@
-"""One admin port for all processes of `peakgate up`: asks each over its own socket, and marks whose figures are whose."""
+"""One admin port for all processes of `peakgate up`: asks each over its own socket, and marks whose figures are
+whose."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,8 @@ _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class AdminGather:
-    """Serves `/metrics` (each sample with a label `process`), `/livez` and `/readyz` (200 when every process is ready)."""
+    """Serves `/metrics` (each sample with a label `process`), `/livez` and `/readyz` (200 when every process is
+    ready)."""
 
     def __init__(self, sources: Mapping[str, Path]) -> None:
         self._sources = sources

@@ -1,7 +1,8 @@
 """Attempts a viewer, by the generic cell rate algorithm: one number a viewer, no timers.
 
-The number is the time at which the viewer's bucket would be empty again; an attempt is allowed while that lies less than
-the burst's worth ahead. A viewer who waits long enough has no number at all, so the table stays as small as the crowd.
+The number is the time at which the viewer's bucket would be empty again; an attempt is allowed while that lies less
+than the burst's worth ahead. A viewer who waits long enough has no number at all, so the table stays as small as the
+crowd.
 """
 
 _SWEEP_EVERY = 50_000

@@ -114,9 +114,7 @@ async def _supervise(settings: Settings, folder: DataFolder, servers: EmbeddedSe
             }
         )
 
-    sockets = {
-        name: folder.socket_folder() / f"admin-{name.replace(' ', '-')}.sock" for name in _child_names(settings)
-    }
+    sockets = {name: folder.socket_folder() / f"admin-{name.replace(' ', '-')}.sock" for name in _child_names(settings)}
     gather = AdminGather(sockets)
     await gather.start(settings.admin_host, settings.admin_port)
     supervisor = Supervisor(
@@ -138,9 +136,7 @@ def _child_names(settings: Settings) -> list[str]:
     return [*(f"live {index}" for index in range(1, settings.workers + 1)), "api", "writer", "keeper"]
 
 
-def _children(
-    settings: Settings, folder: DataFolder, urls: ServerUrls, sockets: Mapping[str, Path]
-) -> list[ChildSpec]:
+def _children(settings: Settings, folder: DataFolder, urls: ServerUrls, sockets: Mapping[str, Path]) -> list[ChildSpec]:
     environment = {
         **settings.as_environment(),
         **urls.as_environment(),

@@ -50,7 +50,8 @@ class ActColumns(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a batch stands: it moves the cursor of `shard` in `epoch` from `after` to `last` under the lease `token`."""
+    """Where a batch stands: it moves the cursor of `shard` in `epoch` from `after` to `last` under the lease
+    `token`."""
 
     shard: int
     epoch: int

@@ -1,8 +1,8 @@
 """Public ids: opaque strings with a prefix that sort by time.
 
-An id is `prefix_` and the base64 of big-endian fields with an alphabet in ASCII order, so that ids sort as their bytes do
-(in PostgreSQL under `COLLATE "C"`). The last two bytes are a keyed check: an id that carries it was made by this
-installation, so that asking for an order that Valkey lost can be told apart from asking for one that never was.
+An id is `prefix_` and the base64 of big-endian fields with an alphabet in ASCII order, so that ids sort as their
+bytes do (in PostgreSQL under `COLLATE "C"`). The last two bytes are a keyed check: an id that carries it was made by
+this installation, so that asking for an order that Valkey lost can be told apart from asking for one that never was.
 
   order  time ms 6 | sale number 4 | epoch 2 | sequence number 4 | check 2   -> 24 characters
   sale   time ms 6 | sale number 4 | check 2                                -> 16 characters

@@ -1,7 +1,7 @@
 """Later states of orders: heard on the bus when all goes well, asked for when not.
 
-The bus loses messages. So this process remembers each order it placed (or was told of at a welcome) until it has heard of
-it, and asks the ledger in one query about those it has not heard of for two seconds.
+The bus loses messages. So this process remembers each order it placed (or was told of at a welcome) until it has
+heard of it, and asks the ledger in one query about those it has not heard of for two seconds.
 """
 
 import asyncio
@@ -21,6 +21,8 @@ from gateway.wire import bus
 log = structlog.get_logger(__name__)
 
 ASK_AFTER_S = 2.0
+# An order the ledger still lacks after this long is told by its key or id, no longer by this process of itself.
+FORGET_AFTER_S = 900.0
 _ASK_EVERY_S = 0.5
 _ASK_MOST = 2_000
 
@@ -132,6 +134,11 @@ class OrderWatch:
 
     async def _ask(self) -> None:
         now_s = self._clock.monotonic()
+        while self._waiting:
+            order = next(iter(self._waiting))
+            if now_s - self._waiting[order].placed_s < FORGET_AFTER_S:
+                break
+            del self._waiting[order]
         soon, self._soon = self._soon[:_ASK_MOST], self._soon[_ASK_MOST:]
         due = [(self._waiting[order].sale_no, order) for order in soon if order in self._waiting]
         # Oldest first: a dict keeps the order in which orders were placed.

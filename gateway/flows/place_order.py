@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
+import structlog
 
 from gateway.clock import Clock
 from gateway.domain.caller import Caller, Role
@@ -16,6 +17,8 @@ from gateway.domain.sale import Sale
 from gateway.errors import Forbidden, GatewayError, Invalid, NotFound, Overloaded, Unavailable
 from gateway.flows.sale_book import SaleBook
 from gateway.metrics import ORDER_SECONDS, ORDERS
+
+log = structlog.get_logger(__name__)
 
 Answer = Callable[[OrderAnswer | Exception], None]
 
@@ -133,6 +136,9 @@ class PlaceOrder:
                 # Nothing was sent, so whatever went wrong with the look-up, nothing happened.
                 known = error if isinstance(error, NotFound | Invalid | Overloaded) else Unavailable()
                 self._refuse(request.answer, known)
+            except Exception as error:
+                log.exception("sale_not_looked_up")
+                self._refuse(request.answer, error)
             finally:
                 self._lookups -= 1
 

@@ -34,9 +34,9 @@ class Decider(Protocol):
 class GroupCalls:
     """Collects requests a sale and has each decided exactly once, calling its `answer`.
 
-    Bounded: at most `queue_max` requests of a sale wait (a further one is refused as overloaded), at most `group_max` go
-    in one call. A request whose reply was lost is asked again under its own key until its time is over; only then its
-    answer is `OutcomeUnknown`.
+    Bounded: at most `queue_max` requests of a sale wait (a further one is refused as overloaded), at most `group_max`
+    go in one call. A request whose reply was lost is asked again under its own key until its time is over; only then
+    its answer is `OutcomeUnknown`.
     """
 
     def __init__(self, *, decider: Decider, clock: Clock, group_max: int, queue_max: int) -> None:

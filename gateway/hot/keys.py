@@ -2,7 +2,8 @@
 
 
 class ShardKeys:
-    """The keys of one shard on the orders Valkey. What belongs to a sale is apart, so that it can be retired as a whole."""
+    """The keys of one shard on the orders Valkey. What belongs to a sale is apart, so that it can be retired as a
+    whole."""
 
     __slots__ = ("_tag", "shard", "stream")
 

@@ -8,7 +8,7 @@ import msgspec
 from gateway.clock import Clock
 from gateway.domain.ids import IdMint
 from gateway.domain.order import DECIDE_WITHIN_S, OrderAnswer, OrderOutcome, OrderRequest, Verdict
-from gateway.errors import GatewayError, KeyReused, NotFound, Overloaded, ShardClosed, Unavailable
+from gateway.errors import GatewayError, HotUnavailable, KeyReused, NotFound, Overloaded, ShardClosed, Unavailable
 from gateway.hot.scripts import Scripts
 from gateway.hot.shard import HotShard
 
@@ -54,10 +54,15 @@ class HotOrders:
         keys = shard.keys
         epoch = shard.epoch
         sent_s = self._clock.monotonic()
-        reply = await self._place(
-            [keys.shard, keys.sale(sale_no), keys.answers(sale_no), keys.units(sale_no), keys.stream],
-            [epoch, shard.seq_seen, self._backlog_max, sale_no, _pack(requests)],
-        )
+        try:
+            reply = await self._place(
+                [keys.shard, keys.sale(sale_no), keys.answers(sale_no), keys.units(sale_no), keys.stream],
+                [epoch, shard.seq_seen, self._backlog_max, sale_no, _pack(requests)],
+            )
+        except HotUnavailable:
+            # What answers next may be another server with another clock.
+            shard.clock.forget()
+            raise
         state, at_epoch, seq, now_ms, answers = _unpack(reply)
         shard.clock.learn(now_ms, sent_s)
         if state != "open":

@@ -1,4 +1,5 @@
-"""The binding of `lua/release_orders.lua`: rows of the ledger's outbox, applied to Valkey exactly once by their number."""
+"""The binding of `lua/release_orders.lua`: rows of the ledger's outbox, applied to Valkey exactly once by their
+number."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -18,8 +18,8 @@ _pack = msgspec.msgpack.Encoder().encode
 class ServerClock:
     """Valkey's time by this process's monotonic clock.
 
-    Each reply that carries the server's time tightens the estimate: the time was read after the send, so `time - send` is
-    at or above the true offset; it is kept until a smaller one or a newer one than ten seconds comes.
+    Each reply that carries the server's time tightens the estimate: the time was read after the send, so `time -
+    send` is at or above the true offset; it is kept until a smaller one or a newer one than ten seconds comes.
     """
 
     offset_s: float = math.inf
@@ -29,6 +29,9 @@ class ServerClock:
         offset = server_ms / 1000 - sent_s
         if offset < self.offset_s or sent_s - self.taken_s > 10:
             self.offset_s, self.taken_s = offset, sent_s
+
+    def forget(self) -> None:
+        self.offset_s, self.taken_s = math.inf, -math.inf
 
     @property
     def known(self) -> bool:

@@ -1,5 +1,5 @@
-"""The order stream of a shard. Entry ids are `epoch-last sequence number`, so the ledger's cursor is a place in the stream
-and an order id names the entry it stands in."""
+"""The order stream of a shard. Entry ids are `epoch-last sequence number`, so the ledger's cursor is a place in the
+stream and an order id names the entry it stands in."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

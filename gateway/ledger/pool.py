@@ -24,7 +24,8 @@ LEASE_LOST = "PG001"
 
 @contextmanager
 def ledger_errors() -> Iterator[None]:
-    """Data the ledger refuses is `LedgerRejected`; all else that goes wrong is `LedgerUnavailable`, the effect unknown."""
+    """Data the ledger refuses is `LedgerRejected`; all else that goes wrong is `LedgerUnavailable`, the effect
+    unknown."""
     try:
         yield
     except asyncpg.PostgresError as error:

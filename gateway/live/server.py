@@ -185,6 +185,10 @@ class LiveServer:
         except GatewayError as error:
             log.warning("greeting_failed", error=str(error))
             session.bye(CloseCode.TRY_AGAIN_LATER, "come back in a moment", retry_after_ms=random.randint(500, 3000))
+        except Exception:
+            # One viewer's greeting must not take the process and everybody's socket with it.
+            log.exception("greeting_broke")
+            session.bye(CloseCode.INTERNAL_ERROR, "internal")
         finally:
             self._waiting -= 1
 

@@ -53,7 +53,8 @@ class Host(Protocol):
 
 
 class Session(WSListener):
-    """A socket from its upgrade to its end. It never awaits: what takes time is done by the server, which calls back."""
+    """A socket from its upgrade to its end. It never awaits: what takes time is done by the server, which calls
+    back."""
 
     __slots__ = (
         "_broken",

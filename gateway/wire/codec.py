@@ -1,7 +1,7 @@
 """The two codecs of the live socket: JSON in text frames, MessagePack in binary frames.
 
-msgspec decodes and validates a frame in one step. A frame that cannot be read (`Unreadable`) is told apart from one that
-reads but is not allowed (`NotAllowed`), because only the first counts towards closing the socket.
+msgspec decodes and validates a frame in one step. A frame that cannot be read (`Unreadable`) is told apart from one
+that reads but is not allowed (`NotAllowed`), because only the first counts towards closing the socket.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,8 @@
 """The frames of the live socket, named by direction from the product's side.
 
-Inbound frames are one tagged union, decoded and validated in one step at the border; its constraints are the contract's.
-Unknown fields are ignored (the contract lets clients send more than we know). Outbound frames omit what is not set.
+Inbound frames are one tagged union, decoded and validated in one step at the border; its constraints are the
+contract's. Unknown fields are ignored (the contract lets clients send more than we know). Outbound frames omit what
+is not set.
 """
 
 from typing import Annotated, Any

@@ -161,6 +161,8 @@ class OrderWriter:
         except LedgerRejected as error:
             if len(step) == 1:
                 await self._park(at, step, str(error))
+                gone = AppliedOrders({}, dict.fromkeys(step.orders.seqs, "ledger"))
+                await self._note(step, gone, changed)
                 return
             for half in step.halves():
                 await self._apply_orders(at._replace(after=half.after, last=half.last), half, changed)

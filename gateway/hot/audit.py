@@ -1,0 +1,132 @@
+"""What the audit reads of the orders Valkey: one moment of a shard, and slices of a sale's hashes. Nothing is
+written."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from gateway.hot.connect import Client, hot_errors
+from gateway.hot.keys import ShardKeys
+from gateway.hot.scripts import Scripts
+from gateway.hot.stream import RawEntry
+
+_pack = msgspec.msgpack.Encoder().encode
+
+# Fields a slice of HSCAN is asked for: about a millisecond of Valkey's time.
+_SCAN_COUNT = 1000
+
+
+class ItemCut(NamedTuple):
+    """The counters of one item; one that is not there reads as 0."""
+
+    stock: int
+    left: int
+    held: int
+
+
+class Cut(NamedTuple):
+    """One moment of a shard. A shard that Valkey does not have reads as epoch 0.
+
+    `entries` are those behind the cursor; None when more sequence numbers stand there than were to be read at once, or
+    when the shard is of another epoch. `sales` has the items of each sale asked for that Valkey has. `answers` and
+    `units` have what the named fields hold; a field that is not there is left out.
+    """
+
+    now_ms: int
+    epoch: int
+    seq: int
+    applied: int
+    released: int
+    open: bool
+    entries: Sequence[RawEntry] | None
+    sales: Mapping[int, Mapping[int, ItemCut]]
+    answers: Mapping[str, str]
+    units: Mapping[str, int]
+
+
+class HotAudit:
+    """Reads any shard. A cut is one script call; scans are slices, each of its own moment."""
+
+    def __init__(self, *, client: Client, scripts: Scripts) -> None:
+        self._client = client
+        self._cut = scripts.named("audit_cut")
+
+    async def cut(
+        self,
+        shard: int,
+        *,
+        epoch: int,
+        after: int,
+        most: int,
+        sales: Sequence[int] = (),
+        named_sale: int = 0,
+        answers: Sequence[str] = (),
+        units: Sequence[str] = (),
+    ) -> Cut:
+        """The shard behind the cursor (`epoch`, `after`) with at most `most` sequence numbers of entries.
+
+        `answers` and `units` name fields of `named_sale`. Callers keep what one call reads small: a few sales, a few
+        hundred fields."""
+        keys = ShardKeys(shard)
+        reply = await self._cut(
+            [
+                keys.shard,
+                keys.stream,
+                keys.answers(named_sale),
+                keys.units(named_sale),
+                *(keys.sale(sale_no) for sale_no in sales),
+            ],
+            [epoch, after, most, _pack(list(answers)), _pack(list(units))],
+        )
+        word, now_ms, at_epoch, seq, applied, released, is_open, entries, held, had, hashes = reply
+        return Cut(
+            now_ms=now_ms,
+            epoch=int(at_epoch or 0),
+            seq=int(seq or 0),
+            applied=int(applied or 0),
+            released=int(released or 0),
+            open=is_open == b"1",
+            entries=[_entry(id, body) for id, body in entries] if word == b"whole" else None,
+            sales={sale_no: _items(flat) for sale_no, flat in zip(sales, hashes, strict=True) if flat},
+            answers={field: _text(value) for field, value in zip(answers, held, strict=True) if value is not None},
+            units={field: int(value) for field, value in zip(units, had, strict=True) if value is not None},
+        )
+
+    async def scan_answers(self, shard: int, sale_no: int) -> AsyncIterator[list[tuple[str, str]]]:
+        """(viewer|key, answer) in slices. What is there throughout is given at least once, some of it twice."""
+        async for rows in self._scan(ShardKeys(shard).answers(sale_no)):
+            yield [(_text(field), _text(value)) for field, value in rows]
+
+    async def scan_units(self, shard: int, sale_no: int) -> AsyncIterator[list[tuple[str, int]]]:
+        """(viewer|item no, units) in slices; see `scan_answers`."""
+        async for rows in self._scan(ShardKeys(shard).units(sale_no)):
+            yield [(_text(field), int(value)) for field, value in rows]
+
+    async def _scan(self, key: str) -> AsyncIterator[list[tuple[bytes, bytes]]]:
+        cursor = 0
+        while True:
+            with hot_errors():
+                reply: Any = await self._client.hscan(key, cursor, count=_SCAN_COUNT)
+            cursor = int(reply[0])
+            yield list(reply[1].items())
+            if cursor == 0:
+                return
+
+
+def _entry(id: bytes, body: bytes) -> RawEntry:
+    epoch, _, last = id.partition(b"-")
+    return RawEntry(int(epoch), int(last), body)
+
+
+def _items(flat: Sequence[bytes]) -> dict[int, ItemCut]:
+    fields = dict(zip(map(_text, flat[::2]), flat[1::2], strict=True))
+    numbers = {int(name.partition(":")[0]) for name in fields if ":" in name}
+    return {
+        number: ItemCut(*(int(fields.get(f"{number}:{name}", 0)) for name in ItemCut._fields)) for number in numbers
+    }
+
+
+def _text(value: bytes) -> str:
+    # The audit also reads what should not be there; it must not stumble over it.
+    return value.decode("utf-8", "backslashreplace")
