@@ -36,7 +36,7 @@ bench: setup ## ours beside the other ways, on the same servers; ARGS="--quick" 
 	$(BIN)/python -m loadtests.bench --json bench.json $(ARGS)
 
 surge: setup ## the peak second: 10,000 viewers, 1,000 units, bad networks; checks every answer
-	$(BIN)/python -m loadtests.surge --up $(ARGS)
+	$(BIN)/python loadtests/surge.py --up $(ARGS)
 
 locust: setup ## shoppers with locust, without its page: ARGS="-u 200 -r 50 -t 30s"
 	$(BIN)/locust -f loadtests/locustfile.py --headless $(or $(ARGS),-u 100 -r 50 -t 20s)

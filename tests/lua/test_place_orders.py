@@ -2,19 +2,21 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgpack
 import pytest
 import redis
 from redis.exceptions import ResponseError
 
 from gateway.domain.ids import IdMint
-from gateway.domain.order import DECIDE_WITHIN_S, OrderAnswer, OrderOutcome, OrderRequest, Verdict
+from gateway.domain.order import DECIDE_WITHIN_S, MAX_QUANTITY, OrderAnswer, OrderOutcome, OrderRequest, Verdict
+from gateway.domain.sale import MAX_PRICE_MINOR, MAX_STOCK
 from gateway.errors import GatewayError, KeyReused, Overloaded, ShardClosed, Unavailable
 from gateway.hot.connect import connect
 from gateway.hot.orders import HotOrders
 from gateway.hot.scripts import Scripts
 from gateway.hot.shard import HotShard
 from tests.support.lua_shard import LONG_AGO_MS, MINUTE_MS, SALE, LuaShard, order, read_header
-from tests.support.time import FakeClock
+from tests.support.fake_clock import FakeClock
 
 GROUP_MAX = 256
 
@@ -146,8 +148,6 @@ def bound(script: RecordedScript, clock: FakeClock) -> HotOrders:
 
 
 def reply(state: str, *answers: list[Any]) -> bytes:
-    import msgpack
-
     packed: bytes = msgpack.packb([state, 1, 5, 1_000_000, list(answers)])
     return packed
 
@@ -221,8 +221,6 @@ async def test_the_binding_passes_as_many_keys_and_arguments_as_the_header_names
 
 
 async def test_a_request_may_be_decided_for_five_seconds_of_the_servers_time_from_its_arrival() -> None:
-    import msgpack
-
     clock = FakeClock()
     script = RecordedScript(reply("open", ["paused"]))
     await bound(script, clock).decide(SALE, [request(clock)])
@@ -456,9 +454,7 @@ def test_the_expected_amount_is_of_all_units_and_the_answer_names_the_price_of_o
 
 def test_the_price_is_asked_before_the_limit_and_the_limit_before_the_stock(shard: LuaShard) -> None:
     shard.load([(1, 100, 1, 0)], sale_no=8)
-    placed = shard.place(
-        order(quantity=2, expect=1), order(quantity=2), order(quantity=1), sale_no=8, backlog=0
-    )
+    placed = shard.place(order(quantity=2, expect=1), order(quantity=2), order(quantity=1), sale_no=8, backlog=0)
     assert placed.words == ["price_changed", "limit_reached", "sold_out"]
 
 
@@ -468,14 +464,24 @@ def test_a_price_of_nothing_is_a_price(shard: LuaShard) -> None:
 
 
 def test_the_largest_price_and_quantity_are_exact(shard: LuaShard) -> None:
-    shard.load([(1, 10**13 - 1, 1000, 100_000_000)], sale_no=8)
-    placed = shard.place(order(quantity=1000, expect=(10**13 - 1) * 1000), sale_no=8)
-    assert placed.answers == [["price_changed", 10**13 - 1]] or placed.answers == [["reserved", 1, 10**13 - 1]]
-    small = shard.place(order("vw_2", quantity=900, expect=(10**13 - 1) * 900), sale_no=8)
-    assert small.answers[0][-1] == 10**13 - 1
+    shard.load([(1, MAX_PRICE_MINOR - 1, MAX_QUANTITY, MAX_STOCK)], sale_no=8)
+    quantity = MAX_QUANTITY - 1
+    amount = (MAX_PRICE_MINOR - 1) * quantity
+    assert amount < 2**53, "past it numbers of scripts and of most clients are rounded"
+    placed = shard.place(
+        order("vw_1", quantity=quantity, expect=amount - 1),
+        order("vw_1", quantity=quantity, expect=amount + 1),
+        order("vw_1", quantity=quantity, expect=amount),
+        sale_no=8,
+    )
+    assert placed.answers == [
+        ["price_changed", MAX_PRICE_MINOR - 1],
+        ["price_changed", MAX_PRICE_MINOR - 1],
+        ["reserved", 1, MAX_PRICE_MINOR - 1],
+    ]
     (row,) = shard.stream()[-1].body[4]
-    assert (row[4], row[5]) == (900, 10**13 - 1)
-    assert shard.left(1, 8) % 100 == 0
+    assert (row[4], row[5]) == (quantity, MAX_PRICE_MINOR - 1)
+    assert (shard.left(1, 8), shard.held(1, 8)) == (MAX_STOCK - quantity, quantity)
 
 
 # The backlog.
@@ -533,7 +539,6 @@ async def test_two_hundred_buyers_of_ten_units_get_exactly_ten(shard: LuaShard, 
     client = connect(valkey_url, max_connections=20, wait_s=30)
     script = Scripts(client).named("place_orders")
     keys = shard.keys
-    import msgpack
 
     async def buy(viewer: str) -> str:
         reply = await script(

@@ -108,9 +108,7 @@ class LuaShard:
         now_ms = self.now_ms()
         window = [now_ms + opens_in_ms, now_ms + closes_in_ms]
         packed = msgpack.packb([list(item) for item in items])
-        word: bytes = self.call(
-            "load_sale", [self.keys.shard, self.keys.sale(sale_no)], [epoch, hold, *window, packed]
-        )
+        word: bytes = self.call("load_sale", [self.keys.shard, self.keys.sale(sale_no)], [epoch, hold, *window, packed])
         return word.decode()
 
     def place(
