@@ -1,5 +1,6 @@
 """Sales: hosts make them, everyone of the shop reads them. What hosts do to a running sale is in control_sale.py."""
 
+import asyncio
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
@@ -32,6 +33,7 @@ KIND = "sale"
 _COUNTS_FRESH_S = 0.25
 # The server's time is read this often at least, so that two drifting clocks never show two states for long.
 _CLOCK_FRESH_S = 10.0
+_LOAD_PAUSE_S = 0.2
 
 
 class Ledger(Protocol):
@@ -117,12 +119,7 @@ class Sales:
         except LedgerUnavailable as error:
             raise OutcomeUnknown from error
         if not loaded:
-            try:
-                await self._load(sale)
-            except (HotUnavailable, ShardClosed) as error:
-                raise OutcomeUnknown(
-                    "The sale is made and will sell once Valkey is back; repeat with the same key."
-                ) from error
+            await self._load_or_say(sale)
         await self.changed(sale)
         return await self.reading(sale, caller), replayed
 
@@ -171,6 +168,19 @@ class Sales:
         except (HotUnavailable, ShardClosed, LedgerUnavailable):
             return False
         return True
+
+    async def _load_or_say(self, sale: Sale) -> None:
+        """Asks a second time before it says that Valkey is away: a call that was lost may be repeated."""
+        for last in (False, True):
+            try:
+                return await self._load(sale)
+            except (HotUnavailable, ShardClosed) as error:
+                log.warning("sale_not_loaded", sale_no=sale.sale_no, error=str(error))
+                if last:
+                    raise OutcomeUnknown(
+                        "The sale is made and will sell once Valkey is back; repeat with the same key."
+                    ) from error
+                await asyncio.sleep(_LOAD_PAUSE_S)
 
     async def _load(self, sale: Sale) -> None:
         """Raises HotUnavailable or ShardClosed; harmless when Valkey has the sale."""

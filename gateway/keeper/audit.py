@@ -1,9 +1,9 @@
 """The audit: whether every invariant holds, from Valkey and PostgreSQL alone, also while a sale runs.
 
-The ledger is read first, in one snapshot with its cursors; then one script a shard reads Valkey's counters together with
-the stream entries behind the cursor. What the ledger has plus what these entries say must be what Valkey has, exactly.
-Keys and viewers are too many for one moment: they are read in slices, and where a slice differs, the same names are
-looked at again in a moment of both stores, so that only what stays different is broken.
+The ledger is read first, in one snapshot with its cursors; then one script a shard reads Valkey's counters together
+with the stream entries behind the cursor. What the ledger has plus what these entries say must be what Valkey has,
+exactly. Keys and viewers are too many for one moment: they are read in slices, and where a slice differs, the same
+names are looked at again in a moment of both stores, so that only what stays different is broken.
 
 Here: reading in this order, folding, judging. Not here: how the stores are read, and what is done about a violation.
 """
@@ -69,11 +69,13 @@ class Rule(StrEnum):
 # What can only be judged on a cut of both stores.
 _ON_THE_CUT = (Rule.CONSERVATION, Rule.STOCK, Rule.HELD, Rule.STREAM, Rule.TRIM)
 _BY_NAME = (Rule.UNITS, Rule.ANSWERED, Rule.ANSWERS)
+_OF_SHARDS = (Rule.NUMBERS, Rule.STREAM, Rule.DRAINED, Rule.EPOCH, Rule.AHEAD, Rule.TRIM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """`violations` are the first of them. A check that could not be made does not hold and has none; `detail` says why."""
+    """`violations` are the first of them. A check that could not be made does not hold and may have none; `detail` says
+    why."""
 
     name: str
     holds: bool
@@ -404,7 +406,7 @@ class Finding:
             detail = f"not auditable now: {self.not_now}"
         else:
             detail = self.looked_at
-        return Check(name=rule, holds=not (self.total or self.not_now), detail=detail, violations=self.violations)
+        return Check(name=rule.value, holds=not (self.total or self.not_now), detail=detail, violations=self.violations)
 
 
 class Findings(defaultdict[Rule, Finding]):
@@ -425,6 +427,8 @@ class ShardMoment:
     behind: Behind
     pending: list[Pending]
     why_not: str
+    untouched: bool = False
+    """Nobody has opened it yet, so there is nothing to compare."""
 
 
 @dataclass(slots=True)
@@ -445,8 +449,8 @@ class SaleMoment:
 
 
 def shard_moment(row: ShardRow, cut: Cut, pending: Iterable[Pending]) -> ShardMoment:
-    """Folds and compares one shard: Valkey must be at or past the ledger, and no release newer than the ledger's
-    snapshot may be in Valkey's counters already."""
+    """Folds one shard. It can be compared when Valkey is at or past the ledger, every entry behind the cursor is there,
+    and no release newer than the ledger's snapshot is in Valkey's counters already."""
     why_not = ""
     if cut.epoch != row.epoch:
         why_not = f"shard {row.shard} is in epoch {cut.epoch} in Valkey and {row.epoch} in the ledger"
@@ -459,6 +463,8 @@ def shard_moment(row: ShardRow, cut: Cut, pending: Iterable[Pending]) -> ShardMo
     behind = Behind()
     if not why_not:
         behind = fold(cut.entries or (), epoch=row.epoch, after=row.last_seq, seq=cut.seq)
+        if behind.trimmed or behind.gaps:
+            why_not = f"shard {row.shard}: the stream behind the cursor is broken"
     return ShardMoment(row, cut, behind, [p for p in pending if p.shard == row.shard and p.no > cut.released], why_not)
 
 
@@ -525,8 +531,8 @@ def judge_item(sale: SaleMoment, item: ItemRow, units: Mapping[str, int], findin
 def judge_answer(
     found: str | None, orders: Sequence[AnswerRow], behind: str | None, releasing: Collection[tuple[int, int]]
 ) -> tuple[Rule, str] | None:
-    """What Valkey answers by one key against what the key holds in the ledger and behind its cursor; `releasing` are the
-    places of orders that still hold the key until Valkey is told."""
+    """What Valkey answers by one key against what the key holds in the ledger and behind its cursor; `releasing` are
+    the places of orders that still hold the key until Valkey is told."""
     if behind is not None:
         if found == behind:
             return None
@@ -563,8 +569,8 @@ class Suspects:
 class Auditor:
     """Judges the sales of a ledger and the shards they are in. Reads only; a run keeps one ledger snapshot open.
 
-    Memory: about a hundred bytes an order of the largest sale. Raises NotFound for a sale that is not there, and what the
-    stores raise when they are away."""
+    Memory: about a hundred bytes an order of the largest sale. Raises NotFound for a sale that is not there, and what
+    the stores raise when they are away."""
 
     def __init__(self, *, ledger: Ledger, hot: Hot, most_behind: int = MOST_BEHIND, pause_s: float = PAUSE_S) -> None:
         self._ledger = ledger
@@ -617,11 +623,10 @@ class Auditor:
                     most=self._most_behind,
                     sales=[each.sale_no for each in part],
                 )
-                untouched = not (row.last_seq or row.outbox_no or any(each.loaded_epoch for each in of_shard))
-                if cut.epoch == 0 and untouched:
-                    # Nobody has opened it yet, so there is nothing to compare.
-                    continue
                 moment = shard_moment(row, cut, pending)
+                known = row.last_seq or row.outbox_no or any(each.loaded_epoch for each in of_shard)
+                if cut.epoch == 0 and not known:
+                    moment.untouched, moment.why_not = True, ""
                 shards.append(moment)
                 sales += [SaleMoment(each, moment) for each in part]
         return shards, sales
@@ -637,7 +642,9 @@ class Auditor:
     ) -> Figures:
         by_shard = {moment.row.shard: moment for moment in shards}
         for moment in by_shard.values():
-            judge_shard(moment, findings, final=final)
+            if not moment.untouched:
+                judge_shard(moment, findings, final=final)
+        for moment in shards:
             if moment.why_not:
                 findings.not_now((*_ON_THE_CUT, *_BY_NAME), moment.why_not)
         for each in sales:
@@ -653,14 +660,16 @@ class Auditor:
             judge_item(by_no[item.sale_no], item, units[item.sale_no, item.item_no], findings)
         await self._judge_rows(snapshot, list(by_no), findings)
         await self._judge_numbers(snapshot, by_shard, findings)
-        orders = sum(row.orders for row in sums)
-        for rule in Rule:
-            findings[rule].looked_at = f"{orders} orders, {len(items)} items, {len(sales)} sales"
         parked, parked_in_all = await snapshot.parked(by_shard.keys(), most=LISTED)
-        for rule in (Rule.NUMBERS, Rule.STREAM, Rule.DRAINED, Rule.EPOCH, Rule.AHEAD, Rule.TRIM):
-            backlog = sum(max(0, moment.cut.seq - moment.row.last_seq) for moment in by_shard.values())
-            findings[rule].looked_at = f"{len(by_shard)} shards, {backlog} behind the cursor, {parked_in_all} parked"
-        return _figures(by_shard.values(), sales, items, sums, parked, parked_in_all)
+        figures = _figures(by_shard.values(), sales, items, sums, parked, parked_in_all)
+        orders = sum(figures.orders.values())
+        for rule in Rule:
+            findings[rule].looked_at = f"{len(sales)} sales, {len(items)} items, {orders} orders"
+        for rule in _OF_SHARDS:
+            findings[
+                rule
+            ].looked_at = f"{len(by_shard)} shards, {figures.backlog} behind the cursor, {parked_in_all} parked"
+        return figures
 
     async def _judge_rows(self, snapshot: Snapshot, sales: Collection[int], findings: Findings) -> None:
         for rule, ask in (

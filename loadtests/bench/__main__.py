@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -104,8 +105,13 @@ def show_conditions(report: Report) -> None:
 def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 200)
     options = parse(sys.argv[1:])
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(options, console))
+    # As with SIGINT: the servers are stopped and their files removed, whoever ends us.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(run(options, console))
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

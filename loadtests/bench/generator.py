@@ -30,6 +30,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
 
 CONNECTING_AT_ONCE = 50
 """Handshakes in flight: enough to connect 500 sockets within a second, few enough for any accept backlog."""
+HANDSHAKE_TIMEOUT_S = 30.0
 LOWEST_US, HIGHEST_US, DIGITS = 1, 120_000_000, 3
 REFUSED_PAUSE_S = 0.005
 """How long a closed-loop slot rests after a refusal that names no time, so that refusals do not become a busy loop."""
@@ -325,9 +326,11 @@ async def _connect(load: Load, tally: Tally) -> list[Shopper]:
             return Shopper(load=load, tally=tally, number=number, hello=hello)
 
         async with slots:
-            _, listener = await ws_connect(shopper, url, extra_headers=headers)
+            _, listener = await ws_connect(
+                shopper, url, extra_headers=headers, websocket_handshake_timeout=HANDSHAKE_TIMEOUT_S
+            )
             assert isinstance(listener, Shopper)
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
                 await listener.welcomed
             return listener
 

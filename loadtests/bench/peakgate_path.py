@@ -33,6 +33,8 @@ SKU = "tin"
 PRICE_MINOR = 1900
 LIMIT_PER_VIEWER = 1_000_000
 """A socket is one viewer, who buys again and again here: the limit is checked for each order, and never reached."""
+ORDERS_A_SECOND_A_VIEWER = 10_000
+"""For the same reason the bound on a viewer's attempts is as high as it goes; it is still asked for each order."""
 READY_TIMEOUT_S = 120.0
 COMMAND = str(Path(sys.executable).parent / "peakgate")
 
@@ -54,6 +56,8 @@ async def gateway(servers: Servers, scratch: Path, *, workers: int, tokens: int,
         "VALKEY_URL": servers.valkey_url,
         "ROOMS_VALKEY_URL": servers.rooms_valkey_url,
         "DATABASE_URL": servers.database_url,
+        "PEAKGATE_ORDER_RATE": str(ORDERS_A_SECOND_A_VIEWER),
+        "PEAKGATE_ORDER_BURST": str(ORDERS_A_SECOND_A_VIEWER),
     }
     up = [COMMAND, "up", "--data", str(data), "--port", str(free_ports(3)), "--workers", str(workers)]
     log_path = scratch / "peakgate.log"

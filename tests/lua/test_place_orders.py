@@ -15,8 +15,8 @@ from gateway.hot.connect import connect
 from gateway.hot.orders import HotOrders
 from gateway.hot.scripts import Scripts
 from gateway.hot.shard import HotShard
-from tests.support.lua_shard import LONG_AGO_MS, MINUTE_MS, SALE, LuaShard, order, read_header
 from tests.support.fake_clock import FakeClock
+from tests.support.lua_shard import LONG_AGO_MS, MINUTE_MS, SALE, LuaShard, order, read_header
 
 GROUP_MAX = 256
 

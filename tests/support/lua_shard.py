@@ -1,4 +1,4 @@
-"""One shard on the real Valkey as the scripts see it: groups, acts and releases in plain values, and what the keys hold."""
+"""One shard on the real Valkey as the scripts see it: groups, acts and releases in, and what the keys hold."""
 
 import re
 from collections.abc import Iterable
