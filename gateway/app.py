@@ -31,6 +31,7 @@ from gateway.flows.rooms import Rooms
 from gateway.flows.sale_book import SaleBook
 from gateway.flows.sales import Sales
 from gateway.flows.watch import WatchRoom
+from gateway.hot.audit import HotAudit
 from gateway.hot.bus import Bus
 from gateway.hot.connect import Client, connect
 from gateway.hot.control import HotControl
@@ -41,7 +42,9 @@ from gateway.hot.releases import HotReleases
 from gateway.hot.scripts import Scripts
 from gateway.hot.shard import HotShard
 from gateway.hot.stream import HeldAnswers, OrderStream
+from gateway.keeper.audit import AuditReport, Auditor
 from gateway.keeper.shards import ShardKeeper
+from gateway.ledger.audit import LedgerAudit
 from gateway.ledger.batches import LedgerBatches
 from gateway.ledger.effects import LedgerEffects
 from gateway.ledger.keys import LedgerKeys
@@ -396,3 +399,14 @@ async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
 
 async def _nothing_to_repair() -> None:
     """Later states are asked for by themselves and books are fresh within seconds."""
+
+
+async def run_audit(settings: Settings, *, sale: str | None = None, final: bool = False) -> AuditReport:
+    """Whether every invariant holds, from Valkey and PostgreSQL alone. `final`: the writer must have caught up."""
+    assert settings.valkey_url and settings.database_url
+    async with AsyncExitStack() as stack:
+        ledger = await stack.enter_async_context(LedgerAudit.connect(settings.database_url))
+        valkey = connect(settings.valkey_url, max_connections=2, reply_timeout_s=30)
+        stack.push_async_callback(valkey.aclose)
+        auditor = Auditor(ledger=ledger, hot=HotAudit(client=valkey, scripts=Scripts(valkey)))
+        return await auditor.run(sale=sale, final=final)

@@ -2,12 +2,12 @@
 -- audit_cut: how a shard stands at one moment, for the audit; changes nothing.
 -- KEYS[1] shard    hash    epoch, seq, applied, released, open
 -- KEYS[2] stream   stream  the entries behind the cursor are read
--- KEYS[3] answers  hash    of the sale whose fields are named in ARGV[4]
--- KEYS[4] units    hash    of the sale whose fields are named in ARGV[5]
+-- KEYS[3] answers  hash    of the sale whose fields are named
+-- KEYS[4] units    hash    of the sale whose fields are named
 -- KEYS[5..] sale   hash    one a sale asked for, read as a whole
 -- ARGV[1] epoch  ARGV[2] last sequence number of the ledger (the cursor)
 -- ARGV[3] most sequence numbers behind the cursor whose entries are read
--- ARGV[4] msgpack array of fields of answers  ARGV[5] msgpack array of fields of units (a few hundred at most, or none)
+-- ARGV[4] how many fields of answers are named  ARGV[5..] these, then fields of units (a few hundred in all, or none)
 -- Returns [word, now ms, epoch, seq, applied, released, open, entries, answers, units, sales]; numbers of the shard as
 -- they stand in the hash, nil when it is not there; entries as [id, body], answers and units one value a field, sales
 -- one array of fields and values a sale (empty: not there). The word says what the entries are:
@@ -31,13 +31,13 @@ else
   end
 end
 
-local function read(hash, packed)
-  local fields = cmsgpack.unpack(packed)
-  if #fields == 0 then return {} end
-  return redis.call('HMGET', hash, unpack(fields))
+local function read(hash, first, last)
+  if first > last then return {} end
+  return redis.call('HMGET', hash, unpack(ARGV, first, last))
 end
+local named = 4 + tonumber(ARGV[4])
 local sales = {}
 for at = 5, #KEYS do sales[at - 4] = redis.call('HGETALL', KEYS[at]) end
 
-return { word, now, facts[1], facts[2], facts[3], facts[4], facts[5], entries, read(answers, ARGV[4]), read(units, ARGV[5]),
-         sales }
+return { word, now, facts[1], facts[2], facts[3], facts[4], facts[5], entries, read(answers, 5, named),
+         read(units, named + 1, #ARGV), sales }

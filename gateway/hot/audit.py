@@ -4,14 +4,10 @@ written."""
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
 from gateway.hot.connect import Client, hot_errors
 from gateway.hot.keys import ShardKeys
 from gateway.hot.scripts import Scripts
 from gateway.hot.stream import RawEntry
-
-_pack = msgspec.msgpack.Encoder().encode
 
 # Fields a slice of HSCAN is asked for: about a millisecond of Valkey's time.
 _SCAN_COUNT = 1000
@@ -77,7 +73,7 @@ class HotAudit:
                 keys.units(named_sale),
                 *(keys.sale(sale_no) for sale_no in sales),
             ],
-            [epoch, after, most, _pack(list(answers)), _pack(list(units))],
+            [epoch, after, most, len(answers), *map(_bytes, answers), *map(_bytes, units)],
         )
         word, now_ms, at_epoch, seq, applied, released, is_open, entries, held, had, hashes = reply
         return Cut(
@@ -127,6 +123,12 @@ def _items(flat: Sequence[bytes]) -> dict[int, ItemCut]:
     }
 
 
+# The audit also reads what should not be there: bytes that are no text come back as they were when they are asked for.
+
+
 def _text(value: bytes) -> str:
-    # The audit also reads what should not be there; it must not stumble over it.
-    return value.decode("utf-8", "backslashreplace")
+    return value.decode("utf-8", "surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -352,6 +352,7 @@ def fold(entries: Iterable[RawEntry], *, epoch: int, after: int, seq: int) -> Be
             entry = decode(raw.body)
         except msgspec.MsgspecError as error:
             behind.gaps.append(f"entry {raw.epoch}-{raw.last} cannot be read: {error}")
+            at = raw.last
             continue
         if raw.epoch != epoch or entry.last != raw.last:
             behind.gaps.append(f"entry {raw.epoch}-{raw.last} holds sequence numbers {entry.first} to {entry.last}")
@@ -396,7 +397,9 @@ class Finding:
     looked_at: str = ""
 
     def add(self, *texts: str, total: int | None = None) -> None:
-        self.violations += texts[: LISTED - len(self.violations)]
+        # What Valkey holds need not be text; a report is.
+        some = texts[: LISTED - len(self.violations)]
+        self.violations += [text.encode("utf-8", "backslashreplace").decode() for text in some]
         self.total += len(texts) if total is None else total
 
     def check(self, rule: Rule) -> Check:

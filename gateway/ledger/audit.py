@@ -225,6 +225,8 @@ def _listed(rows: Sequence[Any]) -> Listed:
 
 
 def _halves(fields: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A viewer may contain the separator; a key or an item number never does. PostgreSQL's text has no NUL."""
-    parts = [field.replace("\0", "\ufffd").rpartition("|") for field in fields]
+    """A viewer may contain the separator; a key or an item number never does. What PostgreSQL could not hold as text is
+    asked for as something near it, and what is found then is not the field asked for."""
+    storable = (field.encode("utf-8", "replace").decode().replace("\0", "?") for field in fields)
+    parts = [field.rpartition("|") for field in storable]
     return [part[0] for part in parts], [part[2] for part in parts]

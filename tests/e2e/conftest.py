@@ -50,9 +50,7 @@ async def make_show(
         room=room.room,
         opens_at=(now + timedelta(seconds=opens_in_s)).isoformat(),
         closes_at=(now + timedelta(hours=1)).isoformat(),
-        items=[
-            {"sku": "tin", "title": "Tin", "price_minor": price_minor, "stock": stock, "limit_per_viewer": limit}
-        ],
+        items=[{"sku": "tin", "title": "Tin", "price_minor": price_minor, "stock": stock, "limit_per_viewer": limit}],
     )
     return Show(room=room.room, sale=sale.sale, live_url=gateway.live_url(room.room))
 

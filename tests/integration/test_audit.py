@@ -332,7 +332,7 @@ async def test_an_audit_holds_in_the_middle_of_a_running_sale(history: History) 
         running = tasks.create_task(writer.run())
         try:
             backlogs = []
-            for _ in range(12):
+            for _ in range(6):
                 report = await history.audit()
                 assert report.holds, [check for check in report.checks if not check.holds]
                 backlogs.append(report.figures.backlog)
