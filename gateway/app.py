@@ -283,7 +283,11 @@ async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
             ),
             sales=sales,
             control=ControlSale(
-                sales=sales, controls=controls, effects=LedgerEffects(base.ledger), applied=edge.applied
+                sales=sales,
+                controls=controls,
+                effects=LedgerEffects(base.ledger),
+                applied=edge.applied,
+                clock=base.clock,
             ),
             orders=edge.orders,
             reader=edge.reader,

@@ -3,9 +3,10 @@
 -- KEYS[1] shard    hash    epoch, seq, open
 -- KEYS[2] sale     hash    hold, opens_at, closes_at, and per item no: stock, left
 -- KEYS[3] acts     hash    caller|key -> fingerprint|epoch|seq of the act that the key holds
--- KEYS[4] stream   stream  field o = msgpack ['act', sale no, at ms, seq, act, item no, value, actor, kind, key, fingerprint]
+-- KEYS[4] stream   stream  field o = msgpack ['act', sale no, at ms, seq, act, item no, value, actor, kind, key,
+--                          fingerprint, reason]
 -- ARGV[1] epoch  ARGV[2] sale no  ARGV[3] act: open | pause | resume | close | stock  ARGV[4] item no  ARGV[5] value
--- ARGV[6] actor  ARGV[7] key or ''  ARGV[8] fingerprint  ARGV[9] decide until ms
+-- ARGV[6] actor  ARGV[7] key or ''  ARGV[8] fingerprint  ARGV[9] decide until ms  ARGV[10] reason
 -- Returns [word, epoch, seq, now ms]; seq is the sequence number the ledger must reach for the act to be kept:
 --   done | same (already so) | replayed | key_reused | late | ended (closed is final) | in_use (stock under what is held
 --   or sold) | epoch | unloaded
@@ -61,7 +62,7 @@ end
 
 seq = seq + 1
 local entry = cmsgpack.pack({ 'act', tonumber(ARGV[2]), now, seq, act, tonumber(item), tonumber(ARGV[5]), ARGV[6], 'stock',
-                              ARGV[7], ARGV[8] })
+                              ARGV[7], ARGV[8], ARGV[10] or '' })
 redis.call('XADD', stream, epoch .. '-' .. string.format('%d', seq), 'o', entry)
 redis.call('HSET', shard, 'seq', string.format('%d', seq))
 redis.call('HSET', sale, unpack(changes))

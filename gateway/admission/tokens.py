@@ -14,7 +14,7 @@ from gateway.errors import Invalid
 
 AUDIENCE: Final = "peakgate"
 MAX_TTL_S: Final = 24 * 3600
-MAX_SUB_CHARS: Final = 128
+MAX_SUB_CHARS: Final = 64
 
 
 def mint_token(

@@ -47,6 +47,7 @@ class ActColumns(NamedTuple):
     kind: str
     key: str
     fingerprint: str
+    reason: str
 
 
 class Place(NamedTuple):

@@ -10,7 +10,7 @@ from gateway.domain.ids import OrderId
 MAX_QUANTITY = 1000
 MAX_META_BYTES = 600
 MAX_KEY_LENGTH = 64
-KEY_PATTERN = r"^[A-Za-z0-9\-_.:]{1,64}$"
+KEY_PATTERN = r"^[A-Za-z0-9\-_.:]{1,64}\Z"  # not `$`, which would let a line break pass
 # A request is decided within this time of its arrival or not at all, so that a tap stuck in a paused process has no
 # effect after its viewer gave up.
 DECIDE_WITHIN_S = 5.0

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from gateway.clock import Clock
 from gateway.domain.acts import Act
 from gateway.domain.caller import Caller
 from gateway.domain.drafts import Effect, fingerprint
@@ -44,6 +45,8 @@ class Control(Protocol):
         value: int = 0,
         key: str = "",
         fingerprint: str = "",
+        reason: str = "",
+        arrived_s: float | None = None,
     ) -> tuple[int, int, bool]:
         """(epoch, sequence number to wait for, replayed)."""
         ...
@@ -60,11 +63,14 @@ class Applied(Protocol):
 class ControlSale:
     """Raises Conflict where the state forbids the act, OutcomeUnknown where it may be in force and not kept yet."""
 
-    def __init__(self, *, sales: Sales, controls: Mapping[int, Control], effects: Effects, applied: Applied) -> None:
+    def __init__(
+        self, *, sales: Sales, controls: Mapping[int, Control], effects: Effects, applied: Applied, clock: Clock
+    ) -> None:
         self._sales = sales
         self._controls = controls
         self._effects = effects
         self._applied = applied
+        self._clock = clock
 
     async def act(self, caller: Caller, sale_id: str, act: Act) -> SaleReading:
         """Already so is as good as done."""
@@ -87,7 +93,14 @@ class ControlSale:
             if item.stock + add > MAX_STOCK:
                 raise Invalid(f"The stock of an item is at most {MAX_STOCK}.", param="add")
             epoch, seq, replayed = await self._in_force(
-                sale, Act.STOCK, actor=caller.sub, item_no=item.item_no, value=add, key=key, fingerprint=content
+                sale,
+                Act.STOCK,
+                actor=caller.sub,
+                item_no=item.item_no,
+                value=add,
+                key=key,
+                fingerprint=content,
+                reason=reason,
             )
             await self._kept(sale, (epoch, seq, replayed))
         reading = await self._afterwards(caller, sale)
@@ -103,14 +116,24 @@ class ControlSale:
         value: int = 0,
         key: str = "",
         fingerprint: str = "",
+        reason: str = "",
     ) -> tuple[int, int, bool]:
         """Asks until there is an answer, a few times at most."""
+        arrived_s = self._clock.monotonic()
         lost, loaded = False, False
         pauses = iter(_PAUSES_S)
         while True:
             try:
                 return await self._controls[sale.shard].act(
-                    sale.sale_no, act, actor=actor, item_no=item_no, value=value, key=key, fingerprint=fingerprint
+                    sale.sale_no,
+                    act,
+                    actor=actor,
+                    item_no=item_no,
+                    value=value,
+                    key=key,
+                    fingerprint=fingerprint,
+                    reason=reason,
+                    arrived_s=arrived_s,
                 )
             except HotUnavailable as error:
                 lost = True

@@ -6,7 +6,8 @@ heard of it, and asks the ledger in one query about those it has not heard of fo
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import structlog
@@ -86,15 +87,13 @@ class OrderWatch:
             self._soon.append(order)
             self._hurry.set()
 
-    async def changed(self, order: OrderId, within_s: float) -> bus.LaterState | None:
-        """The next later state of an order, or None when none came in time."""
+    @contextmanager
+    def listening(self, order: OrderId) -> Iterator[asyncio.Future[bus.LaterState]]:
+        """The next later state of an order, heard from here on; whoever wants the present one asks inside."""
         waiting: asyncio.Future[bus.LaterState] = asyncio.get_running_loop().create_future()
         self._futures.setdefault(order, []).append(waiting)
         try:
-            async with asyncio.timeout(within_s):
-                return await waiting
-        except TimeoutError:
-            return None
+            yield waiting
         finally:
             waiters = self._futures.get(order)
             if waiters is not None and waiting in waiters:

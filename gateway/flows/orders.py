@@ -1,5 +1,6 @@
 """Reading orders: from the ledger, and before the ledger has them, from where they stand in the stream."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -96,10 +97,17 @@ class OrderReader:
         place = self._mint.read_order(order_id)
         if place is None:
             return None
-        heard = await self._watch.changed(order_id, within_s)
-        if heard is None:
-            return None
-        return (await self._ledger.by_place([(place.sale_no, order_id)])).get(order_id)
+        at = [(place.sale_no, str(order_id))]
+        with self._watch.listening(order_id) as heard:
+            order = (await self._ledger.by_place(at)).get(order_id)
+            if order is not None:
+                return order
+            try:
+                async with asyncio.timeout(within_s):
+                    await heard
+            except TimeoutError:
+                return None
+        return (await self._ledger.by_place(at)).get(order_id)
 
     async def _in_ledger(self, sale: Sale, order_id: str) -> Order | None:
         return (await self._ledger.by_place([(sale.sale_no, order_id)])).get(order_id)

@@ -36,11 +36,15 @@ class HotControl:
         value: int = 0,
         key: str = "",
         fingerprint: str = "",
+        reason: str = "",
+        arrived_s: float | None = None,
     ) -> ActDone:
         """Raises Conflict (closed is final), StockInUse, KeyReused, ShardClosed or Unavailable: nothing happened then.
         Raises HotUnavailable when the reply was lost; repeating the same act is harmless."""
         shard, keys = self._shard, self._shard.keys
         now_s = self._clock.monotonic()
+        # A repeat after a lost reply is still the same request: its time runs from its arrival.
+        until_s = (now_s if arrived_s is None else arrived_s) + DECIDE_WITHIN_S
         if not shard.clock.known:
             await shard.read_clock(now_s)
         word, epoch, seq, now_ms = await self._control(
@@ -54,7 +58,8 @@ class HotControl:
                 actor,
                 key,
                 fingerprint,
-                shard.clock.ms_at(now_s + DECIDE_WITHIN_S),
+                shard.clock.ms_at(until_s),
+                reason,
             ],
         )
         shard.clock.learn(now_ms, now_s)

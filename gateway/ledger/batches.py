@@ -20,7 +20,7 @@ _APPLY_ORDERS = """
 SELECT * FROM apply_orders($1::int2, $2, $3, $4, $5, $6::int8[], $7::int4[], $8::int2[], $9::text[], $10::text[],
                            $11::text[], $12::text[], $13::int4[], $14::int8[], $15::int8[], $16::text[])
 """
-_APPLY_ACT = "SELECT apply_act($1::int2, $2, $3, $4, $5, $6, $7, $8::int2, $9, $10, $11, $12, $13, $14)"
+_APPLY_ACT = "SELECT apply_act($1::int2, $2, $3, $4, $5, $6, $7, $8::int2, $9, $10, $11, $12, $13, $14, $15)"
 _PARK_ORDER = "SELECT park_order($1::int2, $2, $3, $4, $5, $6, $7, $8, $9::int2, $10, $11, $12)"
 _SHOPS = "SELECT s.sale_no, h.shop FROM sales s JOIN shops h USING (shop_no) WHERE s.sale_no = ANY($1::int[])"
 
@@ -90,6 +90,7 @@ class LedgerBatches:
                     act.kind,
                     act.key or None,
                     act.fingerprint,
+                    act.reason or None,
                 )
             )
 

@@ -6,6 +6,7 @@ that reads but is not allowed (`NotAllowed`), because only the first counts towa
 
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -39,7 +40,7 @@ class UnknownFrame(Exception):
 
 class _Head(msgspec.Struct):
     t: str
-    id: str | int | None = None
+    id: Any = None
 
 
 class CodecName(StrEnum):

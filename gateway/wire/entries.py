@@ -41,6 +41,7 @@ class ActEntry(Struct, tag="act", array_like=True, gc=False):
     kind: str
     key: str
     fingerprint: str
+    reason: str = ""
 
     @property
     def first(self) -> int:

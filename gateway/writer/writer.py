@@ -154,7 +154,16 @@ class OrderWriter:
     async def _apply_act(self, at: Place, step: ActStep) -> None:
         act = step.act
         columns = ActColumns(
-            act.sale_no, act.act, act.item_no, act.value, act.actor, act.at_ms, act.kind, act.key, act.fingerprint
+            act.sale_no,
+            act.act,
+            act.item_no,
+            act.value,
+            act.actor,
+            act.at_ms,
+            act.kind,
+            act.key,
+            act.fingerprint,
+            act.reason,
         )
         if not await self._ledger.apply_act(at, columns):
             log.error("act_without_effect", shard=self._shard, seq=step.last, act=act.act, sale_no=act.sale_no)

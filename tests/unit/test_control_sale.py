@@ -129,7 +129,9 @@ class Everything:
             clock=StillClock(),
             min_pay_within_s=60,
         )
-        return ControlSale(sales=sales, controls={0: everything}, effects=everything, applied=everything)
+        return ControlSale(
+            sales=sales, controls={0: everything}, effects=everything, applied=everything, clock=StillClock()
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -149,7 +149,8 @@ CREATE TABLE acts (
     actor   text NOT NULL,
     at_ms   bigint NOT NULL,
     before  text,
-    after   text,
+    after   text,                                        -- NULL: the ledger could not take it
+    reason  text,                                        -- why, in the host's words
     PRIMARY KEY (shard, epoch, seq)
 );
 CREATE INDEX acts_by_sale ON acts (sale_no, seq);
@@ -353,7 +354,7 @@ END $$;
 CREATE FUNCTION apply_act(
     p_shard smallint, p_epoch integer, p_from bigint, p_to bigint, p_token bigint,
     p_sale integer, p_act text, p_item smallint, p_value bigint, p_actor text, p_at_ms bigint,
-    p_effect_kind text, p_effect_key text, p_effect_fingerprint text)
+    p_effect_kind text, p_effect_key text, p_effect_fingerprint text, p_reason text)
 RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     was text;
@@ -373,7 +374,7 @@ BEGIN
          WHERE sale_no = p_sale AND hold <> 'closed'
         RETURNING concat(hold, ' ', opens_at_ms) INTO became;
     END IF;
-    INSERT INTO acts VALUES (p_shard, p_epoch, p_to, p_sale, p_act, p_actor, p_at_ms, was, became);
+    INSERT INTO acts VALUES (p_shard, p_epoch, p_to, p_sale, p_act, p_actor, p_at_ms, was, became, p_reason);
     IF p_effect_key IS NOT NULL THEN
         INSERT INTO effects (shop_no, caller, kind, key, fingerprint, object)
         SELECT shop_no, p_actor, p_effect_kind, p_effect_key, p_effect_fingerprint, sale FROM sales WHERE sale_no = p_sale
