@@ -43,7 +43,7 @@ class AdminServer:
     async def start_on_socket(self, path: Path) -> None:
         """Listens on a Unix socket; one that a killed process left behind is replaced."""
         await self._runner.setup()
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, at start
         await web.UnixSite(self._runner, path).start()
 
     async def stop(self) -> None:

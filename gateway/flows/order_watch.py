@@ -26,6 +26,7 @@ ASK_AFTER_S = 2.0
 FORGET_AFTER_S = 900.0
 _ASK_EVERY_S = 0.5
 _ASK_MOST = 2_000
+_EARLY_MAX = 10_000
 
 
 class Ledger(Protocol):
@@ -62,17 +63,21 @@ class OrderWatch:
         self._sinks: dict[str, dict[str, list[Sink]]] = defaultdict(dict)
         self._futures: dict[str, list[asyncio.Future[bus.LaterState]]] = {}
         self._soon: list[str] = []
+        self._viewers = 0
+        self._early: dict[str, None] = {}
         self._hurry = asyncio.Event()
 
     # Who wants to know.
 
     def join(self, shop: str, viewer: str, sink: Sink) -> None:
         self._sinks[shop].setdefault(viewer, []).append(sink)
+        self._viewers += 1
 
     def leave(self, shop: str, viewer: str, sink: Sink) -> None:
         sinks = self._sinks[shop].get(viewer)
         if sinks and sink in sinks:
             sinks.remove(sink)
+            self._viewers -= 1
             if not sinks:
                 del self._sinks[shop][viewer]
 
@@ -81,7 +86,9 @@ class OrderWatch:
 
     def placed(self, order: OrderId, *, sale_no: int, shop: str, viewer: str, ask_now: bool = False) -> None:
         """The order is reserved and its confirmation not heard of. `ask_now`: it may have been confirmed long ago."""
-        if order not in self._waiting:
+        if order in self._early:
+            del self._early[order]
+        elif order not in self._waiting:
             self._waiting[order] = _Waiting(sale_no=sale_no, shop=shop, viewer=viewer, placed_s=self._clock.monotonic())
         if ask_now:
             self._soon.append(order)
@@ -105,8 +112,10 @@ class OrderWatch:
 
     def hear(self, message: bus.Applied) -> None:
         """What the writer told on the bus."""
+        if not (self._waiting or self._viewers or self._futures):
+            return
         now_s = self._clock.monotonic()
-        for group in message.shops:
+        for group in bus.decode_shops(message.shops):
             sinks = self._sinks.get(group.shop)
             for state in group.orders:
                 waiting = self._waiting.pop(state.order, None)
@@ -114,6 +123,11 @@ class OrderWatch:
                     CONFIRM_SECONDS.observe(now_s - waiting.placed_s)
                 elif sinks is None or state.viewer not in sinks:
                     continue
+                else:
+                    # Perhaps placed here, and told of faster than the script's reply: it is not waited for then.
+                    self._early[state.order] = None
+                    if len(self._early) > _EARLY_MAX:
+                        del self._early[next(iter(self._early))]
                 self._deliver(group.shop, state, placed_here=waiting is not None)
 
     async def run(self) -> None:

@@ -24,7 +24,7 @@ async def require_durable(client: Client, *, allow_volatile: bool) -> list[str]:
         raise SettingsError(
             "VALKEY_URL: this server may lose orders it has answered: "
             + "; ".join(lacks)
-            + ". Change the server, or set PEAKGATE_ALLOW_VOLATILE_VALKEY=true where losing reserved orders is allowed.",
+            + ". Change the server, or set PEAKGATE_ALLOW_VOLATILE_VALKEY=true where losing them is allowed.",
             param="VALKEY_URL",
         )
     return lacks

@@ -21,8 +21,8 @@ log = structlog.get_logger(__name__)
 
 # Two calls of one sale may be in flight: while Valkey syncs one, this process writes the answers of the other.
 CALLS_IN_FLIGHT = 2
-# A call begins no sooner than this after the one before, unless it is full: a call costs Valkey and this process the same
-# for one order as for ten. A lone order finds the last call long ago and waits for nothing.
+# A call begins no sooner than this after the one before, unless it is full: a call costs Valkey and this process the
+# same for one order as for ten. A lone order finds the last call long ago and waits for nothing.
 CALL_EVERY_S = 0.002
 _REMEMBERED_SALES = 1_000
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5

@@ -35,6 +35,8 @@ NAMES_A_LOOK = 500
 # Differing names of one sale that are kept for looking again; orders of the seconds that the scan takes are among them.
 MOST_SUSPECTS = 100_000
 LISTED = 20
+# Broken names of one sale after which no further ones are looked at: it is a loss of many, whatever their number.
+ENOUGH_BROKEN = 1000
 
 LIVE = ("confirmed", "paid")
 
@@ -404,7 +406,7 @@ class Finding:
 
     def check(self, rule: Rule) -> Check:
         if self.total:
-            detail = f"{self.total} broken, such as: {self.violations[0]}"
+            detail = f"{'at least ' if self.not_now else ''}{self.total} broken, such as: {self.violations[0]}"
         elif self.not_now:
             detail = f"not auditable now: {self.not_now}"
         else:
@@ -751,12 +753,17 @@ class Auditor:
 
     async def _look_again(self, suspects: Suspects, findings: Findings) -> None:
         """Judges each differing name in a moment of both stores; broken is what differs in every one of them."""
-        for names in _parts(suspects.answers, NAMES_A_LOOK):
-            await self._look(suspects.row, names, [], findings)
-        for names in _parts(suspects.units, NAMES_A_LOOK):
-            await self._look(suspects.row, [], names, findings)
+        for kind in (Suspects(suspects.row, suspects.answers, []), Suspects(suspects.row, [], suspects.units)):
+            broken = 0
+            for at in range(0, max(len(kind.answers), len(kind.units)), NAMES_A_LOOK):
+                part = slice(at, at + NAMES_A_LOOK)
+                broken += await self._look(kind.row, kind.answers[part], kind.units[part], findings)
+                if broken >= ENOUGH_BROKEN:
+                    findings.not_now(_BY_NAME, f"sale {suspects.row.sale}: not looked at all names that differ")
+                    break
 
-    async def _look(self, sale: SaleRow, answers: list[str], units: list[str], findings: Findings) -> None:
+    async def _look(self, sale: SaleRow, answers: list[str], units: list[str], findings: Findings) -> int:
+        """How many of the names are broken."""
         why_not = ""
         broken: dict[str, tuple[Rule, str]] = {}
         for look in range(LOOKS):
@@ -784,9 +791,10 @@ class Auditor:
                 break
         if why_not:
             findings.not_now(_BY_NAME, why_not)
-        else:
-            for name, (rule, text) in broken.items():
-                findings[rule].add(f"sale {sale.sale} {name}: {text}")
+            return 0
+        for name, (rule, text) in broken.items():
+            findings[rule].add(f"sale {sale.sale} {name}: {text}")
+        return len(broken)
 
     async def _compare_names(
         self, snapshot: Snapshot, sale: SaleRow, moment: ShardMoment, answers: Sequence[str], units: Sequence[str]

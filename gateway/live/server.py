@@ -79,6 +79,7 @@ class LiveServer:
         self._waiting = 0
         self._server: asyncio.Server | None = None
         self._ready = False
+        self._unflushed: list[Session] = []
         self.now_s = clock.monotonic
         self.now_ms = clock.now_ms
 
@@ -150,6 +151,17 @@ class LiveServer:
         return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(chosen), session)
 
     # What sessions ask of the server.
+
+    def flush_soon(self, session: Session) -> None:
+        """Once all that is ready now has run, so that answers and confirmations of one moment share a write."""
+        if not self._unflushed:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unflushed.append(session)
+
+    def _flush(self) -> None:
+        sessions, self._unflushed = self._unflushed, []
+        for session in sessions:
+            session.flush()
 
     def connected(self, session: Session) -> None:
         self._sessions.add(session)

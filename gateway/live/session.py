@@ -50,6 +50,7 @@ class Host(Protocol):
     def greet(self, session: "Session", hello: frames.Hello) -> None: ...
     def refresh(self, session: "Session", token: str) -> None: ...
     def left(self, session: "Session") -> None: ...
+    def flush_soon(self, session: "Session") -> None: ...
 
 
 class Session(WSListener):
@@ -66,6 +67,7 @@ class Session(WSListener):
         "_parts",
         "_parts_type",
         "_timers",
+        "_unsent",
         "caller",
         "closing",
         "codec",
@@ -97,6 +99,7 @@ class Session(WSListener):
         self._parts: bytearray | None = None
         self._parts_type = WSMsgType.TEXT
         self._timers: list[asyncio.TimerHandle] = []
+        self._unsent: list[bytes] = []
 
     # The transport's side.
 
@@ -263,11 +266,22 @@ class Session(WSListener):
         self.send_encoded(self.codec.encode(frame))
 
     def send_encoded(self, payload: bytes) -> None:
-        transport = self.transport
-        if transport is None or self.closing:
+        if self.transport is None or self.closing:
             return
-        transport.send(WSMsgType.TEXT if self.codec.is_text else WSMsgType.BINARY, payload)
-        if transport.underlying_transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+        if not self._unsent:
+            self._host.flush_soon(self)
+        self._unsent.append(self.codec.header(len(payload)))
+        self._unsent.append(payload)
+
+    def flush(self) -> None:
+        """Writes what was sent since the last flush at once: a call into the kernel costs more than the frames did."""
+        transport = self.transport
+        if transport is None or not self._unsent:
+            return
+        unsent, self._unsent = self._unsent, []
+        wire = transport.underlying_transport
+        wire.write(b"".join(unsent))
+        if wire.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self.closing = True
             CLOSED.labels(int(CloseCode.SLOW)).inc()
             # Its buffer is full, so no bye would arrive.
@@ -315,6 +329,7 @@ class Session(WSListener):
         transport = self.transport
         if transport is None or self.closing:
             return
+        self.flush()
         self.closing = True
         CLOSED.labels(int(code)).inc()
         transport.send_close(cast(WSCloseCode, int(code)), reason.encode()[:120])

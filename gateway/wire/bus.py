@@ -20,12 +20,13 @@ class ShopOrders(Struct, array_like=True, gc=False):
 
 
 class Applied(Struct, tag="applied", array_like=True, gc=False):
-    """The ledger of `shard` stands at `seq` of `epoch`; these orders have a new state."""
+    """The ledger of `shard` stands at `seq` of `epoch`; `shops` are the orders with a new state, packed: a process
+    where nobody waits for any does not read them."""
 
     shard: int
     epoch: int
     seq: int
-    shops: list[ShopOrders]
+    shops: msgspec.Raw
 
 
 class SaleChanged(Struct, tag="sale", array_like=True, gc=False):
@@ -42,5 +43,7 @@ class ShopChanged(Struct, tag="shop", array_like=True, gc=False):
 
 Message = Applied | SaleChanged | RoomChanged | ShopChanged
 
+encode_shops = msgspec.msgpack.Encoder().encode
+decode_shops = msgspec.msgpack.Decoder(list[ShopOrders]).decode
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Message).decode

@@ -6,11 +6,14 @@ that reads but is not allowed (`NotAllowed`), because only the first counts towa
 
 from collections.abc import Callable
 from enum import StrEnum
+from struct import Struct
 from typing import Any
 
 import msgspec
 
 from gateway.wire.frames import FromViewer, ToViewer
+
+_MIDDLE_HEADER, _LONG_HEADER = Struct(">BBH"), Struct(">BBQ")
 
 JSON_PROTOCOL = "peakgate.v1.json"
 MSGPACK_PROTOCOL = "peakgate.v1.msgpack"
@@ -54,16 +57,26 @@ _TYPES = frozenset({"hello", "token", "order", "claim", "ping"})
 class Codec:
     """One of the two; `is_text` says in which kind of WebSocket frame its messages travel."""
 
-    __slots__ = ("_decode", "_decode_head", "encode", "is_text", "name", "protocol")
+    __slots__ = ("_decode", "_decode_head", "_short_headers", "encode", "is_text", "name", "opcode", "protocol")
 
     def __init__(self, name: CodecName) -> None:
         self.name = name
         self.is_text = name is CodecName.JSON
+        self.opcode = 0x81 if self.is_text else 0x82  # text or binary, the only frame of its message
+        self._short_headers = tuple(bytes((self.opcode, size)) for size in range(126))
         self.protocol = JSON_PROTOCOL if self.is_text else MSGPACK_PROTOCOL
         module = msgspec.json if self.is_text else msgspec.msgpack
         self.encode: Callable[[ToViewer], bytes] = module.Encoder().encode
         self._decode = module.Decoder(FromViewer).decode
         self._decode_head = module.Decoder(_Head).decode
+
+    def header(self, size: int) -> bytes:
+        """The WebSocket header of a server's whole, uncompressed message of `size` bytes (RFC 6455, 5.2)."""
+        if size < 126:
+            return self._short_headers[size]
+        if size < 65_536:
+            return _MIDDLE_HEADER.pack(self.opcode, 126, size)
+        return _LONG_HEADER.pack(self.opcode, 127, size)
 
     def decode(self, payload: bytes | memoryview) -> FromViewer:
         try:

@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 
+import msgspec
 import structlog
 
 from gateway.clock import Clock
@@ -218,5 +219,7 @@ class OrderWriter:
 
     async def _tell(self, epoch: int, seq: int, shops: list[bus.ShopOrders]) -> None:
         """Viewers first; the mark in Valkey only bounds the backlog."""
-        await self._publisher.publish(bus.encode(bus.Applied(self._shard, epoch, seq, shops)))
+        await self._publisher.publish(
+            bus.encode(bus.Applied(self._shard, epoch, seq, msgspec.Raw(bus.encode_shops(shops))))
+        )
         await self._stream.applied(epoch, seq, keep=_KEEP_SEQS)

@@ -56,7 +56,8 @@ class Talk:
     async def hear(self) -> dict[str, Any]:
         message = await self.ws.receive(WITHIN_S)
         if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED):
-            raise Closed(self.ws.close_code)
+            # The frame's own code: the library's `close_code` is 1006 when the connection has gone before it was read.
+            raise Closed(message.data if message.type is WSMsgType.CLOSE else self.ws.close_code)
         assert message.type is (WSMsgType.TEXT if self.is_text else WSMsgType.BINARY), message
         frame = json.loads(message.data) if self.is_text else msgpack.unpackb(message.data)
         assert isinstance(frame, dict) and isinstance(frame["t"], str)
@@ -182,7 +183,7 @@ def holder_of(ws: aiohttp.ClientWebSocketResponse, gateway: Gateway) -> int:
     for pid in gateway.pids("peakgate live"):
         if any(end.raddr and end.raddr.port == port for end in psutil.Process(pid).net_connections("tcp")):
             return pid
-    raise AssertionError("no live process holds this socket")
+    raise AssertionError(f"no live process holds this socket; the gateway says: {gateway.log()[-2000:]}")
 
 
 @pytest.fixture

@@ -235,13 +235,15 @@ class ShopFloor:
     async def writing(self, writer: OrderWriter | None = None) -> AsyncIterator[OrderWriter]:
         """A writer at work; it is stopped hard at the end, and what ended it before is raised."""
         writer = writer or self.writer()
-        async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(writer.run())
-            try:
-                yield writer
-            finally:
-                task.cancel()
-        await writer.close()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                task = tasks.create_task(writer.run())
+                try:
+                    yield writer
+                finally:
+                    task.cancel()
+        finally:
+            await writer.close()
 
     async def applied(self, seq: int | None = None, *, within_s: float = 15.0) -> None:
         """Returns once the ledger is at `seq`, or at what Valkey has now."""
@@ -256,8 +258,10 @@ class ShopFloor:
         """A writer applies what the stream holds, tells of it, and is gone."""
         writer = self.writer()
         writer.stop()
-        await writer.run()
-        await writer.close()
+        try:
+            await asyncio.wait_for(writer.run(), 20)
+        finally:
+            await writer.close()
 
 
 @asynccontextmanager
@@ -286,6 +290,9 @@ async def shop_floor(
     finally:
         await client.aclose()
         await ledger.close()
+        # What was cut off rather than closed goes with the next turns of the loop.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
 
 async def make_sale(
