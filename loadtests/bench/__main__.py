@@ -21,6 +21,7 @@ from .drive import DriveError
 from .figures import Report, cell
 from .machine import commit_cost, conditions
 from .outage import forced_checkpoint, outage
+from .peak_second import peak_second
 from .script_alone import script_alone
 from .servers import shared_servers
 from .sizes import sizes
@@ -36,6 +37,7 @@ PARTS: dict[str, Part] = {
     "checkpoint": forced_checkpoint,
     "script_alone": script_alone,
     "writer_alone": writer_alone,
+    "peak_second": peak_second,
     "sizes": sizes,
 }
 

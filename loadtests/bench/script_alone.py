@@ -4,43 +4,27 @@ Compared with nothing: it is the ceiling that the first batch sets to everything
 """
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Protocol
 
-from .bench import Bench, NotAvailable
+from .bench import Bench
+from .gateway_parts import gateway_parts
 from .outage import percentile
-from .servers import Servers
 
 PART = "script_alone"
 GROUP = 256
 WARM_UP_CALLS = 20
 
 
-class GroupCall(Protocol):
-    """One script call that decides `orders` fresh orders; returns how many it reserved."""
-
-    async def __call__(self, orders: int) -> int: ...
-
-
-@asynccontextmanager
-async def group_script(servers: Servers) -> AsyncIterator[GroupCall]:
-    """The gateway's own group script on the orders Valkey, with an open sale that has stock, price and limit set."""
-    raise NotAvailable("the group script has no binding here")
-    yield
-
-
 async def script_alone(bench: Bench) -> None:
     """Calls one after another, as the one caller a sale has in a live process."""
     for _ in range(bench.rounds):
-        async with group_script(bench.servers) as call:
+        async with gateway_parts(bench.servers) as parts:
             for _ in range(WARM_UP_CALLS):
-                await call(GROUP)
+                await parts.place(GROUP)
             took_ms: list[float] = []
             reserved = 0
             started = time.perf_counter()
             while (now := time.perf_counter()) - started < bench.measure_s:
-                reserved += await call(GROUP)
+                reserved += await parts.place(GROUP)
                 took_ms.append((time.perf_counter() - now) * 1000)
             elapsed_s = time.perf_counter() - started
         if reserved != GROUP * len(took_ms):

@@ -65,7 +65,7 @@ async def test_viewers_are_told_on_the_bus_and_valkey_how_far_the_ledger_is(floo
     (told,) = floor.heard.messages
     assert isinstance(told, bus.Applied)
     assert (told.shard, told.epoch, told.seq) == (SHARD, 1, 2)
-    ((shop, states),) = [(group.shop, group.orders) for group in told.shops]
+    ((shop, states),) = [(group.shop, group.orders) for group in bus.decode_shops(told.shops)]
     assert shop == "tins"
     assert [(state.viewer, state.status) for state in states] == [("vw_1", "confirmed"), ("vw_2", "confirmed")]
     # The term begins with the commit, not with the tap.
@@ -102,7 +102,7 @@ async def test_the_cursor_and_the_orders_move_in_one_transaction(floor: ShopFloo
 
 async def test_an_act_the_ledger_cannot_follow_is_kept_without_effect_and_the_stream_goes_on(floor: ShopFloor) -> None:
     await floor.reserve(floor.request("vw_1", quantity=2))
-    await floor.forge(["act", floor.sale.sale_no, 1, 2, "stock", 1, -9, "host_1", "stock", "", ""], last=2)
+    await floor.forge(["act", floor.sale.sale_no, 1, 2, "stock", 1, -9, "host_1", "stock", "", "", ""], last=2)
     await floor.reserve(floor.request("vw_2"))
     with capture_logs() as logs:
         await floor.written()
@@ -420,9 +420,9 @@ async def test_an_entry_the_ledger_cannot_take_ends_no_process_and_is_parked(flo
     await floor.reserve(floor.request("vw_1", item_no=2))
     match what:
         case "an act of no sale":
-            await floor.forge(["act", 99, 1, 2, "pause", 0, 0, "host_1", "stock", "", ""], last=2)
+            await floor.forge(["act", 99, 1, 2, "pause", 0, 0, "host_1", "stock", "", "", ""], last=2)
         case "an act nobody knows":
-            await floor.forge(["act", floor.sale.sale_no, 1, 2, "explode", 0, 0, "host_1", "stock", "", ""], last=2)
+            await floor.forge(["act", floor.sale.sale_no, 1, 2, "explode", 0, 0, "host_1", "stock", "", "", ""], last=2)
         case "no entry at all":
             await floor.forge(["nonsense", 1], last=2)
     await floor.reserve(floor.request("vw_2", item_no=2))

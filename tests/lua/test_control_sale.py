@@ -108,11 +108,13 @@ async def test_the_binding_reads_every_word(word: str) -> None:
 
 async def test_the_binding_passes_as_many_keys_and_arguments_as_the_header_names() -> None:
     script = Recorded("done")
-    await bound(script).act(SALE, Act.STOCK, actor="host_1", item_no=1, value=5, key="k1", fingerprint="f")
+    await bound(script).act(
+        SALE, Act.STOCK, actor="host_1", item_no=1, value=5, key="k1", fingerprint="f", reason="more came"
+    )
     header = read_header("control_sale")
     assert len(script.keys) == header.keys == len(set(script.keys))
     assert len(script.args) == header.args
-    assert script.args == [1, SALE, "stock", 1, 5, "host_1", "k1", "f", 1_005_000]
+    assert script.args == [1, SALE, "stock", 1, 5, "host_1", "k1", "f", 1_005_000, "more came"]
 
 
 @pytest.mark.parametrize("act", Act)
@@ -135,7 +137,7 @@ def test_an_act_nobody_knows_is_an_error_and_writes_nothing(shard: LuaShard) -> 
 
 def test_an_act_is_an_entry_of_the_orders_stream_under_the_next_sequence_number(shard: LuaShard) -> None:
     shard.place(order("vw_1"), order("vw_2"))
-    done = shard.act("stock", item=1, value=-3, actor="host_9", key="k1", fingerprint="abc")
+    done = shard.act("stock", item=1, value=-3, actor="host_9", key="k1", fingerprint="abc", reason="broken")
     assert done == ("done", 1, 3, done.now_ms)
     entry = shard.stream()[-1]
     assert entry.id == "1-3"

@@ -139,12 +139,13 @@ class LuaShard:
         key: str = "",
         fingerprint: str = "f",
         until_ms: int = NEVER_LATE_MS,
+        reason: str = "",
     ) -> Done:
         keys = self.keys
         word, at_epoch, seq, now_ms = self.call(
             "control_sale",
             [keys.shard, keys.sale(sale_no), keys.acts(sale_no), keys.stream],
-            [epoch, sale_no, act, item, value, actor, key, fingerprint, until_ms],
+            [epoch, sale_no, act, item, value, actor, key, fingerprint, until_ms, reason],
         )
         return Done(word.decode(), at_epoch, seq, now_ms)
 

@@ -57,7 +57,7 @@ class Heard:
             state.viewer: (state.status, state.reason)
             for message in self.messages
             if isinstance(message, bus.Applied)
-            for group in message.shops
+            for group in bus.decode_shops(message.shops)
             for state in group.orders
         }
 
