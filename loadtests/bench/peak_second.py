@@ -25,7 +25,7 @@ async def peak_second(bench: Bench) -> None:
     for _ in range(bench.rounds):
         result = await _surge("--viewers", str(viewers), "--units", str(units))
         answered = result["to_answer_ms"]
-        broken = [check["name"] for check in result["checks"] if not check["holds"]]
+        broken = [check["check"] for check in result["checks"] if not check["holds"]]
         if broken:
             bench.report.mismatch(f"{PART}: {', '.join(broken)}")
         bench.report.add(
