@@ -10,7 +10,7 @@ from gateway.hot.scripts import Scripts
 from gateway.hot.stream import RawEntry
 
 # Fields a slice of HSCAN is asked for: about a millisecond of Valkey's time.
-_SCAN_COUNT = 1000
+_SCAN_COUNT = 2000
 
 
 class ItemCut(NamedTuple):
@@ -89,23 +89,21 @@ class HotAudit:
             units={field: int(value) for field, value in zip(units, had, strict=True) if value is not None},
         )
 
-    async def scan_answers(self, shard: int, sale_no: int) -> AsyncIterator[list[tuple[str, str]]]:
-        """(viewer|key, answer) in slices. What is there throughout is given at least once, some of it twice."""
-        async for rows in self._scan(ShardKeys(shard).answers(sale_no)):
-            yield [(_text(field), _text(value)) for field, value in rows]
+    def scan_answers(self, shard: int, sale_no: int) -> AsyncIterator[Mapping[bytes, bytes]]:
+        """Answers by viewer|key in slices. What is there throughout is given at least once, some of it twice."""
+        return self._scan(ShardKeys(shard).answers(sale_no))
 
-    async def scan_units(self, shard: int, sale_no: int) -> AsyncIterator[list[tuple[str, int]]]:
-        """(viewer|item no, units) in slices; see `scan_answers`."""
-        async for rows in self._scan(ShardKeys(shard).units(sale_no)):
-            yield [(_text(field), int(value)) for field, value in rows]
+    def scan_units(self, shard: int, sale_no: int) -> AsyncIterator[Mapping[bytes, bytes]]:
+        """Units by viewer|item no in slices; see `scan_answers`."""
+        return self._scan(ShardKeys(shard).units(sale_no))
 
-    async def _scan(self, key: str) -> AsyncIterator[list[tuple[bytes, bytes]]]:
+    async def _scan(self, key: str) -> AsyncIterator[Mapping[bytes, bytes]]:
         cursor = 0
         while True:
             with hot_errors():
                 reply: Any = await self._client.hscan(key, cursor, count=_SCAN_COUNT)
             cursor = int(reply[0])
-            yield list(reply[1].items())
+            yield reply[1]
             if cursor == 0:
                 return
 

@@ -241,6 +241,10 @@ class AnswerRow(Protocol):
     def live(self) -> bool: ...
 
 
+# Field, line break and value as Valkey should have them, and whether it must.
+Line = tuple[bytes, bool]
+
+
 class Snapshot(Protocol):
     """One moment of the ledger, that of `shards`, which is asked first."""
 
@@ -257,8 +261,8 @@ class Snapshot(Protocol):
     async def keys_off(self, sales: Collection[int], *, most: int) -> Listed: ...
     async def amounts_off(self, sales: Collection[int], *, most: int) -> Listed: ...
     async def prices_off(self, sales: Collection[int], *, most: int) -> Listed: ...
-    def answers(self, sale_no: int) -> AsyncIterator[Sequence[AnswerRow]]: ...
-    def units(self, sale_no: int) -> AsyncIterator[Sequence[tuple[str, int]]]: ...
+    def answers(self, sale_no: int) -> AsyncIterator[Sequence[Line]]: ...
+    def units(self, sale_no: int) -> AsyncIterator[Sequence[Line]]: ...
     async def answers_named(self, sale_no: int, fields: Sequence[str]) -> Sequence[AnswerRow]: ...
     async def units_named(self, sale_no: int, fields: Sequence[str]) -> Mapping[str, int]: ...
 
@@ -299,6 +303,8 @@ class Cut(Protocol):
     @property
     def released(self) -> int: ...
     @property
+    def open(self) -> bool: ...
+    @property
     def entries(self) -> Sequence[RawEntry] | None: ...
     @property
     def sales(self) -> Mapping[int, Mapping[int, ItemCut]]: ...
@@ -321,8 +327,8 @@ class Hot(Protocol):
         answers: Sequence[str] = (),
         units: Sequence[str] = (),
     ) -> Cut: ...
-    def scan_answers(self, shard: int, sale_no: int) -> AsyncIterator[Sequence[tuple[str, str]]]: ...
-    def scan_units(self, shard: int, sale_no: int) -> AsyncIterator[Sequence[tuple[str, int]]]: ...
+    def scan_answers(self, shard: int, sale_no: int) -> AsyncIterator[Mapping[bytes, bytes]]: ...
+    def scan_units(self, shard: int, sale_no: int) -> AsyncIterator[Mapping[bytes, bytes]]: ...
 
 
 # Folding and judging; pure.
@@ -477,7 +483,8 @@ def judge_shard(moment: ShardMoment, findings: Findings, *, final: bool) -> None
     row, cut, behind = moment.row, moment.cut, moment.behind
     name = f"shard {row.shard}"
     if cut.epoch != row.epoch:
-        findings[Rule.EPOCH].add(f"{name}: epoch {cut.epoch} in Valkey, {row.epoch} in the ledger")
+        state = "open" if cut.open else "shut"
+        findings[Rule.EPOCH].add(f"{name}: epoch {cut.epoch} in Valkey ({state}), {row.epoch} in the ledger")
     elif cut.seq < row.last_seq:
         findings[Rule.AHEAD].add(f"{name}: Valkey stands at {cut.seq}, the ledger at {row.last_seq}")
     elif cut.applied > cut.seq:
@@ -574,7 +581,7 @@ class Suspects:
 class Auditor:
     """Judges the sales of a ledger and the shards they are in. Reads only; a run keeps one ledger snapshot open.
 
-    Memory: about a hundred bytes an order of the largest sale. Raises NotFound for a sale that is not there, and what
+    Memory: some 150 bytes an order of the largest sale. Raises NotFound for a sale that is not there, and what
     the stores raise when they are away."""
 
     def __init__(self, *, ledger: Ledger, hot: Hot, most_behind: int = MOST_BEHIND, pause_s: float = PAUSE_S) -> None:
@@ -662,7 +669,11 @@ class Auditor:
         for row in sums:
             units[row.sale_no, row.item_no][row.status] += row.units
         for item in items:
-            judge_item(by_no[item.sale_no], item, units[item.sale_no, item.item_no], findings)
+            judge_item(by_no[item.sale_no], item, units.pop((item.sale_no, item.item_no), Counter()), findings)
+        for (sale_no, item_no), by_status in units.items():
+            # Orders of an item that is not there are refused.
+            if any(by_status[status] for status in LIVE):
+                findings[Rule.COUNTERS].add(f"sale {by_no[sale_no].row.sale}: live orders of an item {item_no}")
         await self._judge_rows(snapshot, list(by_no), findings)
         await self._judge_numbers(snapshot, by_shard, findings)
         parked, parked_in_all = await snapshot.parked(by_shard.keys(), most=LISTED)
@@ -701,55 +712,29 @@ class Auditor:
 
     async def _scan(self, snapshot: Snapshot, sale: SaleMoment, findings: Findings) -> Suspects:
         """Names of a sale for which Valkey, read in slices after the cut, is not what the ledger and the entries behind
-        its cursor say. Compared by hash, so that no sale's names stand in memory."""
+        its cursor say."""
         shard, sale_no = sale.shard.row.shard, sale.row.sale_no
         behind = sale.shard.behind
-        releasing = [p for p in sale.shard.pending if p.sale_no == sale_no]
-
-        must: dict[int, int] = {}
-        may: dict[int, int] = {}
-        async for orders in snapshot.answers(sale_no):
-            for order in orders:
-                (must if order.live else may)[hash(order.field)] = hash(order.answer)
-        must.update((hash(name), hash(answer)) for name, answer in behind.answers[sale_no].items())
-        answers: set[str] = set()
-        async for answered in self._hot.scan_answers(shard, sale_no):
-            for name, answer in answered:
-                key = hash(name)
-                if must.pop(key, None) == (value := hash(answer)):
-                    may[key] = value  # a scan may give it once more
-                elif may.get(key) != value and len(answers) <= MOST_SUSPECTS:
-                    answers.add(name)
-        if must:
-            async for orders in snapshot.answers(sale_no):
-                _add_known((order.field for order in orders), must, answers)
-            _add_known(behind.answers[sale_no], must, answers)
-
-        counts: dict[int, int] = {}
-        async for held in snapshot.units(sale_no):
-            counts.update((hash(name), units) for name, units in held)
-        for name, units in (
-            *behind.viewers[sale_no].items(),
-            *((release.units_field, release.quantity) for release in releasing),
-        ):
-            counts[hash(name)] = counts.get(hash(name), 0) + units
-        viewers: set[str] = set()
-        unseen = set(counts)
-        async for counted in self._hot.scan_units(shard, sale_no):
-            for name, units in counted:
-                key = hash(name)
-                unseen.discard(key)
-                if counts.get(key, 0) != units and len(viewers) <= MOST_SUSPECTS:
-                    viewers.add(name)
-        if unseen:
-            async for held in snapshot.units(sale_no):
-                _add_known((name for name, _ in held), unseen, viewers)
-            _add_known(behind.viewers[sale_no], unseen, viewers)
-            _add_known((release.units_field for release in releasing), unseen, viewers)
-
-        if max(len(answers), len(viewers)) > MOST_SUSPECTS:
+        answers = await _differing(
+            lambda: snapshot.answers(sale_no),
+            self._hot.scan_answers(shard, sale_no),
+            instead={_bytes(name): _bytes(answer) for name, answer in behind.answers[sale_no].items()},
+            outdated=(),
+        )
+        more = Counter(behind.viewers[sale_no])
+        for release in sale.shard.pending:
+            if release.sale_no == sale_no:
+                more[release.units_field] += release.quantity
+        held = await snapshot.units_named(sale_no, list(more)) if more else {}
+        units = await _differing(
+            lambda: snapshot.units(sale_no),
+            self._hot.scan_units(shard, sale_no),
+            instead={_bytes(name): b"%d" % (held.get(name, 0) + count) for name, count in more.items()},
+            outdated=[b"%b\n%d" % (_bytes(name), count) for name, count in held.items()],
+        )
+        if max(len(answers), len(units)) > MOST_SUSPECTS:
             findings.not_now(_BY_NAME, f"sale {sale.row.sale}: more than {MOST_SUSPECTS} names differ")
-        return Suspects(sale.row, sorted(answers), sorted(viewers))
+        return Suspects(sale.row, answers, units)
 
     async def _look_again(self, suspects: Suspects, findings: Findings) -> None:
         """Judges each differing name in a moment of both stores; broken is what differs in every one of them."""
@@ -872,11 +857,45 @@ def _figures(
     )
 
 
-def _add_known(names: Iterable[str], wanted: Collection[int], found: set[str]) -> None:
-    """The names behind the hashes, as long as there is room for them."""
-    for name in names:
-        if hash(name) in wanted and len(found) <= MOST_SUSPECTS:
-            found.add(name)
+async def _differing(
+    expected: Callable[[], AsyncIterator[Sequence[Line]]],
+    scanned: AsyncIterator[Mapping[bytes, bytes]],
+    *,
+    instead: Mapping[bytes, bytes],
+    outdated: Iterable[bytes],
+) -> list[str]:
+    """Names that Valkey has otherwise than expected, or lacks; at most one more than `MOST_SUSPECTS`.
+
+    `instead` are fields that the ledger does not have yet, or has as an `outdated` line. Lines are compared by their
+    64-bit hash, so that the names of a sale need not all stand in memory."""
+    must: set[int] = set()
+    may: set[int] = set()
+    async for lines in expected():
+        must.update([hash(line) for line, live in lines if live])
+        may.update([hash(line) for line, live in lines if not live])
+    must.difference_update(map(hash, outdated))
+    newer = {hash(b"%b\n%b" % (name, value)): name for name, value in instead.items()}
+    must.update(newer)
+    may |= must
+
+    found: set[bytes] = set()
+    async for fields in scanned:
+        seen = {hash(b"%b\n%b" % (name, value)): name for name, value in fields.items()}
+        must.difference_update(seen)
+        if len(found) <= MOST_SUSPECTS:
+            found.update(seen[strange] for strange in seen.keys() - may)
+    if must:
+        found.update(name for key, name in newer.items() if key in must)
+        async for lines in expected():
+            if len(found) > MOST_SUSPECTS:
+                break
+            found.update(line.rpartition(b"\n")[0] for line, _ in lines if hash(line) in must)
+    names = [name.decode("utf-8", "surrogateescape") for name in found]
+    return sorted(names)[: MOST_SUSPECTS + 1]
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _parts(rows: Sequence[_T], most: int) -> list[list[_T]]:

@@ -103,6 +103,10 @@ class AuditedAnswer(NamedTuple):
     live: bool
 
 
+# Field, line break and value as Valkey should have them, and whether it must; a plain row, because there are many.
+Line = tuple[bytes, bool]
+
+
 class LedgerSnapshot:
     """One moment of the ledger. `shards` is asked first, so that it is the moment before Valkey is read."""
 
@@ -151,20 +155,18 @@ class LedgerSnapshot:
     async def prices_off(self, sales: Collection[int], *, most: int) -> Listed:
         return _listed(await self._fetch("prices_off", list(sales), most))
 
-    async def answers(self, sale_no: int) -> AsyncIterator[Sequence[AuditedAnswer]]:
-        """Every order of a sale that was not refused, in slices."""
-        async for rows in self._stream("answers", sale_no):
-            yield [AuditedAnswer(*row) for row in rows]
+    def answers(self, sale_no: int) -> AsyncIterator[Sequence[Line]]:
+        """What Valkey should answer: every order of a sale that was not refused, in slices."""
+        return self._stream("answers", sale_no)
 
     async def answers_named(self, sale_no: int, fields: Sequence[str]) -> list[AuditedAnswer]:
         """Those of the named fields (viewer|key) that an order holds."""
         viewers, keys = _halves(fields)
         return [AuditedAnswer(*row) for row in await self._fetch("answers_named", sale_no, viewers, keys)]
 
-    async def units(self, sale_no: int) -> AsyncIterator[Sequence[tuple[str, int]]]:
-        """(viewer|item no, units) of every viewer with live units, in slices."""
-        async for rows in self._stream("units", sale_no):
-            yield [(row[0], row[1]) for row in rows]
+    def units(self, sale_no: int) -> AsyncIterator[Sequence[Line]]:
+        """What Valkey should count: every viewer and item with live units, in slices."""
+        return self._stream("units", sale_no)
 
     async def units_named(self, sale_no: int, fields: Sequence[str]) -> Mapping[str, int]:
         """Those of the named fields (viewer|item no) that have live units."""

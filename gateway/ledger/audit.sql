@@ -132,9 +132,11 @@ SELECT shard, epoch, first_seq, last_seq, reason, count(*) OVER () AS total
   FROM parked WHERE shard = ANY($1::int2[]) ORDER BY parked_at DESC LIMIT $2;
 
 -- name: answers
--- What Valkey answers by key, as `place_orders.lua` spells it: of every order of a sale that was not refused.
-SELECT viewer || '|' || key AS field,
-       concat_ws('|', fingerprint, epoch, seq, created_at_ms, price_minor) AS answer, status IN ('confirmed', 'paid') AS live
+-- What Valkey answers by key, as `place_orders.lua` spells it, of every order of a sale that was not refused: field, line
+-- break, value. One column, because there are many rows.
+SELECT convert_to(viewer || '|' || key || E'\n' || concat_ws('|', fingerprint, epoch, seq, created_at_ms, price_minor),
+                  'UTF8') AS line,
+       status IN ('confirmed', 'paid') AS live
   FROM orders WHERE sale_no = $1 AND key IS NOT NULL AND status <> 'refused';
 
 -- name: answers_named
@@ -146,8 +148,9 @@ SELECT o.viewer || '|' || o.key AS field,
  WHERE o.status <> 'refused';
 
 -- name: units
--- What Valkey counts by viewer and item, as `place_orders.lua` spells it.
-SELECT viewer || '|' || item_no AS field, units FROM holdings WHERE sale_no = $1 AND units > 0;
+-- What Valkey counts by viewer and item, as `place_orders.lua` spells it: field, line break, value.
+SELECT convert_to(viewer || '|' || item_no || E'\n' || units, 'UTF8') AS line, true AS live
+  FROM holdings WHERE sale_no = $1 AND units > 0;
 
 -- name: units_named
 SELECT h.viewer || '|' || h.item_no AS field, h.units

@@ -98,7 +98,7 @@ async def all_true(crowd: Crowd, host: Host, *, stock: int = 60) -> None:
 
 
 async def books_balance(gateway: Gateway) -> None:
-    """By the ledger's own rows: each sequence number is an order or an act once, and the counters are the orders' sums."""
+    """By the ledger's own rows: each sequence number is one order or act, and the counters are the orders' sums."""
     connection = await asyncpg.connect(gateway.servers()["database_url"])
     try:
         numbers = await connection.fetch(
@@ -280,10 +280,10 @@ class Watcher:
     said: list[Any] = field(default_factory=list)
 
     async def end(self) -> tuple[Any, Any]:
-        """The last frame, and the code of the close."""
-        async for message in self.ws:
+        """The last frame, and the code of the close frame; None when there was none."""
+        while (message := await self.ws.receive(timeout=2 * DRAIN_S)).type is aiohttp.WSMsgType.TEXT:
             self.said.append(json.loads(message.data))
-        return self.said[-1], self.ws.close_code
+        return self.said[-1], message.data if message.type is aiohttp.WSMsgType.CLOSE else None
 
 
 async def test_a_stop_tells_every_socket_keeps_every_promise_and_ends_in_time(tmp_path: Path) -> None:

@@ -457,6 +457,7 @@ LEDGER_SEEDS: dict[str, tuple[str, str, set[Rule]]] = {
     ),
     "an order gone": ("orders", f"DELETE FROM orders {_V1}", {*_SUMS, Rule.NUMBERS, Rule.ANSWERED}),
     "an order ended without release": ("orders", f"UPDATE orders SET status = 'expired' {_V1}", _SUMS),
+    "an order of an item that is not there": ("orders", f"UPDATE orders SET item_no = 9 {_V1}", _SUMS),
     "a holding off": (
         "holdings",
         "UPDATE holdings SET units = 3 WHERE viewer = 'v1' AND item_no = 1",

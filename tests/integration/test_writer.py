@@ -1,18 +1,23 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import msgpack
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.clock import SystemClock
 from gateway.domain.acts import Act
-from gateway.domain.batch import OrderColumns, Place
-from gateway.errors import LeaseLost, LedgerRejected
+from gateway.domain.batch import ActColumns, AppliedOrders, Lease, OrderColumns, Place
+from gateway.domain.ids import IdMint
+from gateway.errors import LeaseLost, LedgerRejected, LedgerUnavailable
 from gateway.hot.connect import connect
+from gateway.hot.stream import RawEntry
 from gateway.ledger.batches import LedgerBatches
 from gateway.wire import bus
+from gateway.writer.writer import OrderWriter
 from tests.support.servers import eventually
 from tests.support.shop_floor import HOUR_MS, SHARD, ShopFloor, WatchedLedger, item, make_sale, shop_floor
 
@@ -278,15 +283,11 @@ async def test_a_release_whose_reply_was_lost_is_not_given_back_twice(floor: Sho
     await floor.reserve(*await spoil(floor, "price"))
     await floor.written()
     rows = await floor.outbox.pending(SHARD, limit=10)
-    assert await floor.releases.apply([tuple_row(row) for row in rows]) == 1
+    assert await floor.releases.apply(rows) == 1
     # The keeper dies before it forgets the rows; the next one begins with the same.
     await floor.keeper.step()
     assert (await floor.counts())[1:] == (10, 0)
     assert await floor.outbox.pending(SHARD, limit=10) == []
-
-
-def tuple_row(row: Any) -> Any:
-    return row
 
 
 async def test_in_one_batch_only_the_orders_beyond_the_stock_are_refused_in_their_order(floor: ShopFloor) -> None:
@@ -386,7 +387,7 @@ async def test_one_poisoned_order_is_parked_and_the_others_of_its_batch_are_conf
     await floor.forge_orders(rows)
     with capture_logs() as logs:
         async with floor.writing():
-            await floor.applied(8, within_s=8)
+            await floor.applied(8, within_s=5)
     assert [row[0] for row in await floor.rows() if row[1] == "confirmed"] == [1, 2, 3, 4, 5, 7, 8]
     assert await floor.held_in_ledger(2) == 7
     if not await floor.parked():
@@ -540,6 +541,65 @@ async def test_what_stands_before_a_gap_is_applied(floor: ShopFloor) -> None:
 
 
 # Stopping, and what stays in the stream.
+
+
+class OneTurn:
+    """Stream and ledger of a writer whose batch fails in the same turn of the loop in which Valkey has been told."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Event()
+        self.applying = asyncio.Event()
+
+    async def read(self, epoch: int, after_seq: int, *, count: int, wait_ms: int) -> list[RawEntry]:
+        return [RawEntry(1, 1, msgpack.packb(["orders", 7, 5, 1, [["vw_1", "k1", "f", 1, 1, 1900, ""]]]))]
+
+    async def applied(self, epoch: int, seq: int, *, keep: int) -> None:
+        await self.turn.wait()
+
+    async def take_lease(self, shard: int, *, holder: str, for_s: float) -> Lease:
+        return Lease(1, 0, 1)
+
+    async def apply_orders(self, at: Place, orders: OrderColumns) -> AppliedOrders:
+        self.applying.set()
+        await self.turn.wait()
+        raise LedgerUnavailable("away")
+
+    async def give_lease(self, shard: int, token: int) -> None: ...
+    async def apply_act(self, at: Place, act: ActColumns) -> bool: ...
+    async def park_order(self, at: Place, orders: OrderColumns, *, reason: str, entry: bytes) -> None: ...
+    async def shops_of(self, sales: Sequence[int]) -> dict[int, str]: ...
+    async def publish(self, message: bytes) -> None: ...
+    async def close(self) -> None: ...
+
+
+async def test_a_writer_that_is_cancelled_in_the_very_turn_in_which_a_batch_fails_ends() -> None:
+    """A process that is told to go must not wait for a writer that has overheard it."""
+    fake: Any = OneTurn()
+    writer = OrderWriter(
+        shard=0,
+        holder="writer_1",
+        stream=fake,
+        ledger=fake,
+        publisher=fake,
+        mint=IdMint(b"k" * 32),
+        clock=SystemClock(),
+        batch_max=10,
+    )
+    running = asyncio.ensure_future(writer.run())
+
+    async def cancel() -> None:
+        await fake.turn.wait()
+        running.cancel()
+
+    await asyncio.wait_for(fake.applying.wait(), 5)
+    cancelling = asyncio.ensure_future(cancel())
+    await asyncio.sleep(0)
+    fake.turn.set()
+    done, _ = await asyncio.wait([running], timeout=1)
+    await cancelling
+    running.cancel()
+    await asyncio.wait([running])
+    assert done == {running}
 
 
 async def test_stop_drains_what_the_stream_holds_and_gives_the_lease_back(floor: ShopFloor) -> None:

@@ -257,7 +257,6 @@ async def test_one_viewers_broken_socket_keeps_nobody_else_from_an_answer(
         raise OSError("the socket is gone")
 
     async with running(decider, clock) as groups:
-        Waiting(clock)
         with capture_logs() as logs:
             groups.submit(Waiting(clock).request("broken", answer=broken))
             groups.submit(waiting.request("a"))
