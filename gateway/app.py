@@ -42,7 +42,8 @@ from gateway.hot.releases import HotReleases
 from gateway.hot.scripts import Scripts
 from gateway.hot.shard import HotShard
 from gateway.hot.stream import HeldAnswers, OrderStream
-from gateway.keeper.audit import Auditor, AuditReport
+from gateway.keeper.audit import Auditor
+from gateway.keeper.audit_report import AuditReport
 from gateway.keeper.shards import ShardKeeper
 from gateway.ledger.audit import LedgerAudit
 from gateway.ledger.batches import LedgerBatches

@@ -11,16 +11,23 @@ Here: reading in this order, folding, judging. Not here: how the stores are read
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
-from typing import Any, Protocol, TypeVar
-
-import msgspec
+from dataclasses import dataclass
+from typing import TypeVar
 
 from gateway.errors import NotFound
+from gateway.keeper.audit_fold import (
+    LIVE,
+    Findings,
+    SaleMoment,
+    ShardMoment,
+    judge_answer,
+    judge_item,
+    judge_shard,
+    shard_moment,
+)
+from gateway.keeper.audit_ports import Hot, ItemRow, Ledger, Line, ParkedRow, SaleRow, Snapshot, SumRow
+from gateway.keeper.audit_report import BY_NAME, LISTED, OF_SHARDS, ON_THE_CUT, AuditReport, Figures, Rule
 from gateway.metrics import AUDIT_VIOLATIONS
-from gateway.wire.entries import OrdersEntry, decode
 
 # Sequence numbers behind the cursor that one cut reads: a writer that keeps up is far below, and more would hold Valkey
 # for longer than the script of an order group does.
@@ -34,539 +41,11 @@ PAUSE_S = 0.2
 NAMES_A_LOOK = 500
 # Differing names of one sale that are kept for looking again; orders of the seconds that the scan takes are among them.
 MOST_SUSPECTS = 100_000
-LISTED = 20
 # Broken names of one sale after which no further ones are looked at: it is a loss of many, whatever their number.
 ENOUGH_BROKEN = 1000
 
-LIVE = ("confirmed", "paid")
 
 _T = TypeVar("_T")
-
-
-class Rule(StrEnum):
-    """What is checked; the number is that of the invariant."""
-
-    WITHIN_STOCK = "1 live orders stay within the stock"
-    COUNTERS = "1 held and sold are the sums of the orders"
-    CONSERVATION = "1 stock is left, live, waiting and releasing units"
-    STOCK = "1 the stock in Valkey is the ledger's"
-    HELD = "1 the held units in Valkey are the ledger's"
-    NEGATIVE = "1 no counter is negative"
-    HOLDINGS = "2 holdings are the sums of the live orders"
-    LIMITS = "2 no viewer holds more than the limit"
-    UNITS = "2 units by viewer in Valkey are the holdings"
-    ANSWERED = "3 every answered key is an order"
-    ANSWERS = "3 every live order is answered by its key"
-    KEYS = "4 a key holds one order"
-    AMOUNTS = "6 amounts are price times quantity less discount"
-    PRICES = "6 orders are at the price of their item"
-    NUMBERS = "8 every sequence number stands in the ledger once"
-    STREAM = "8 the stream behind the cursor has no gap"
-    DRAINED = "8 the ledger is at the end of the stream"
-    EPOCH = "9 Valkey and the ledger are in one epoch"
-    AHEAD = "9 Valkey is not behind the ledger"
-    TRIM = "9 the stream is not trimmed past the cursor"
-
-
-# What can only be judged on a cut of both stores.
-_ON_THE_CUT = (Rule.CONSERVATION, Rule.STOCK, Rule.HELD, Rule.STREAM, Rule.TRIM)
-_BY_NAME = (Rule.UNITS, Rule.ANSWERED, Rule.ANSWERS)
-_OF_SHARDS = (Rule.NUMBERS, Rule.STREAM, Rule.DRAINED, Rule.EPOCH, Rule.AHEAD, Rule.TRIM)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """`violations` are the first of them. A check that could not be made does not hold and may have none; `detail` says
-    why."""
-
-    name: str
-    holds: bool
-    detail: str
-    violations: list[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """Exact numbers of the audited sales on the cut: stock = left + held + sold + waiting + releasing."""
-
-    sales: int
-    orders: dict[str, int]
-    """By status."""
-    units: dict[str, int]
-    """By status."""
-    stock: int
-    left: int
-    held: int
-    """Units of orders confirmed and not paid."""
-    sold: int
-    """Units of orders paid."""
-    waiting: int
-    """Units of orders that stand in the stream behind the cursor."""
-    releasing: int
-    """Units that the ledger ended and Valkey has yet to be told."""
-    backlog: int
-    """Sequence numbers behind the cursor, over the audited shards."""
-    parked: int
-    parked_entries: list[str]
-    """The newest."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditReport:
-    holds: bool
-    checks: list[Check]
-    figures: Figures
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-# What the audit needs of its neighbours, as they look from here.
-
-
-class ShardRow(Protocol):
-    @property
-    def shard(self) -> int: ...
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def last_seq(self) -> int: ...
-    @property
-    def outbox_no(self) -> int: ...
-
-
-class SaleRow(Protocol):
-    @property
-    def sale_no(self) -> int: ...
-    @property
-    def sale(self) -> str: ...
-    @property
-    def shard(self) -> int: ...
-    @property
-    def closed(self) -> bool: ...
-    @property
-    def closes_at_ms(self) -> int: ...
-    @property
-    def loaded_epoch(self) -> int | None: ...
-
-
-class ItemRow(Protocol):
-    @property
-    def sale_no(self) -> int: ...
-    @property
-    def item_no(self) -> int: ...
-    @property
-    def sku(self) -> str: ...
-    @property
-    def stock(self) -> int: ...
-    @property
-    def held(self) -> int: ...
-    @property
-    def sold(self) -> int: ...
-
-
-class SumRow(Protocol):
-    @property
-    def sale_no(self) -> int: ...
-    @property
-    def item_no(self) -> int: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def orders(self) -> int: ...
-    @property
-    def units(self) -> int: ...
-
-
-class Pending(Protocol):
-    @property
-    def shard(self) -> int: ...
-    @property
-    def no(self) -> int: ...
-    @property
-    def sale_no(self) -> int: ...
-    @property
-    def item_no(self) -> int: ...
-    @property
-    def answer_field(self) -> str: ...
-    @property
-    def units_field(self) -> str: ...
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def seq(self) -> int: ...
-    @property
-    def quantity(self) -> int: ...
-
-
-class NumbersRow(Protocol):
-    @property
-    def shard(self) -> int: ...
-    @property
-    def numbers(self) -> int: ...
-    @property
-    def times(self) -> int: ...
-    @property
-    def lowest(self) -> int: ...
-    @property
-    def highest(self) -> int: ...
-
-
-class ParkedRow(Protocol):
-    @property
-    def shard(self) -> int: ...
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def first_seq(self) -> int: ...
-    @property
-    def last_seq(self) -> int: ...
-    @property
-    def reason(self) -> str: ...
-
-
-class Listed(Protocol):
-    @property
-    def texts(self) -> Sequence[str]: ...
-    @property
-    def total(self) -> int: ...
-
-
-class AnswerRow(Protocol):
-    @property
-    def field(self) -> str: ...
-    @property
-    def answer(self) -> str: ...
-    @property
-    def live(self) -> bool: ...
-
-
-# Field, line break and value as Valkey should have them, and whether it must.
-Line = tuple[bytes, bool]
-
-
-class Snapshot(Protocol):
-    """One moment of the ledger, that of `shards`, which is asked first."""
-
-    async def shards(self) -> Sequence[ShardRow]: ...
-    async def sales(self, sale: str | None) -> Sequence[SaleRow]: ...
-    async def pending(self, shards: Collection[int]) -> Sequence[Pending]: ...
-    async def items(self, sales: Collection[int]) -> Sequence[ItemRow]: ...
-    async def sums(self, sales: Collection[int]) -> Sequence[SumRow]: ...
-    async def numbers(self, shards: Collection[int]) -> Sequence[NumbersRow]: ...
-    async def numbers_off(self, shards: Collection[int], *, most: int) -> Listed: ...
-    async def parked(self, shards: Collection[int], *, most: int) -> tuple[Sequence[ParkedRow], int]: ...
-    async def holdings_off(self, sales: Collection[int], *, most: int) -> Listed: ...
-    async def limits_off(self, sales: Collection[int], *, most: int) -> Listed: ...
-    async def keys_off(self, sales: Collection[int], *, most: int) -> Listed: ...
-    async def amounts_off(self, sales: Collection[int], *, most: int) -> Listed: ...
-    async def prices_off(self, sales: Collection[int], *, most: int) -> Listed: ...
-    def answers(self, sale_no: int) -> AsyncIterator[Sequence[Line]]: ...
-    def units(self, sale_no: int) -> AsyncIterator[Sequence[Line]]: ...
-    async def answers_named(self, sale_no: int, fields: Sequence[str]) -> Sequence[AnswerRow]: ...
-    async def units_named(self, sale_no: int, fields: Sequence[str]) -> Mapping[str, int]: ...
-
-
-class Ledger(Protocol):
-    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]: ...
-
-
-class RawEntry(Protocol):
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def last(self) -> int: ...
-    @property
-    def body(self) -> bytes: ...
-
-
-class ItemCut(Protocol):
-    @property
-    def stock(self) -> int: ...
-    @property
-    def left(self) -> int: ...
-    @property
-    def held(self) -> int: ...
-
-
-class Cut(Protocol):
-    """One moment of a shard in Valkey; `entries` is None when they were not read."""
-
-    @property
-    def now_ms(self) -> int: ...
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def seq(self) -> int: ...
-    @property
-    def applied(self) -> int: ...
-    @property
-    def released(self) -> int: ...
-    @property
-    def open(self) -> bool: ...
-    @property
-    def entries(self) -> Sequence[RawEntry] | None: ...
-    @property
-    def sales(self) -> Mapping[int, Mapping[int, ItemCut]]: ...
-    @property
-    def answers(self) -> Mapping[str, str]: ...
-    @property
-    def units(self) -> Mapping[str, int]: ...
-
-
-class Hot(Protocol):
-    async def cut(
-        self,
-        shard: int,
-        *,
-        epoch: int,
-        after: int,
-        most: int,
-        sales: Sequence[int] = (),
-        named_sale: int = 0,
-        answers: Sequence[str] = (),
-        units: Sequence[str] = (),
-    ) -> Cut: ...
-    def scan_answers(self, shard: int, sale_no: int) -> AsyncIterator[Mapping[bytes, bytes]]: ...
-    def scan_units(self, shard: int, sale_no: int) -> AsyncIterator[Mapping[bytes, bytes]]: ...
-
-
-# Folding and judging; pure.
-
-
-@dataclass(slots=True)
-class Behind:
-    """What the entries behind the cursor add to what the ledger has, by sale."""
-
-    units: Counter[tuple[int, int]] = field(default_factory=Counter)
-    """Ordered, by (sale number, item number)."""
-    stock: Counter[tuple[int, int]] = field(default_factory=Counter)
-    """Added by acts, by (sale number, item number)."""
-    answers: defaultdict[int, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
-    """By sale number, as in Valkey's hash."""
-    viewers: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """Units by sale number, as in Valkey's hash."""
-    gaps: list[str] = field(default_factory=list)
-    trimmed: str = ""
-
-
-def fold(entries: Iterable[RawEntry], *, epoch: int, after: int, seq: int) -> Behind:
-    """The entries from the cursor to the end. One that begins before the cursor counts from there on: a batch that was
-    cut in two leaves the cursor inside a group."""
-    behind = Behind()
-    at = after
-    for raw in entries:
-        try:
-            entry = decode(raw.body)
-        except msgspec.MsgspecError as error:
-            behind.gaps.append(f"entry {raw.epoch}-{raw.last} cannot be read: {error}")
-            at = raw.last
-            continue
-        if raw.epoch != epoch or entry.last != raw.last:
-            behind.gaps.append(f"entry {raw.epoch}-{raw.last} holds sequence numbers {entry.first} to {entry.last}")
-        if entry.first > at + 1:
-            missing = f"sequence numbers {at + 1} to {entry.first - 1} are missing"
-            if at == after:
-                behind.trimmed = missing
-            else:
-                behind.gaps.append(missing)
-        elif entry.first < at + 1 and at != after:
-            behind.gaps.append(f"sequence numbers {entry.first} to {at} stand there twice")
-        at = entry.last
-        if isinstance(entry, OrdersEntry):
-            _fold_orders(behind, entry, epoch, after)
-        elif entry.act == "stock":
-            behind.stock[entry.sale_no, entry.item_no] += entry.value
-    if at == after < seq:
-        behind.trimmed = f"sequence numbers {after + 1} to {seq} are missing"
-    elif at != seq:
-        behind.gaps.append(f"the entries end at {at}, the shard stands at {seq}")
-    return behind
-
-
-def _fold_orders(behind: Behind, entry: OrdersEntry, epoch: int, after: int) -> None:
-    sale_no, answers, viewers = entry.sale_no, behind.answers[entry.sale_no], behind.viewers[entry.sale_no]
-    for seq, order in enumerate(entry.orders, entry.first):
-        if seq > after:
-            behind.units[sale_no, order.item_no] += order.quantity
-            viewers[f"{order.viewer}|{order.item_no}"] += order.quantity
-            answers[f"{order.viewer}|{order.key}"] = (
-                f"{order.fingerprint}|{epoch}|{seq}|{entry.at_ms}|{order.price_minor}"
-            )
-
-
-@dataclass(slots=True)
-class Finding:
-    """What one rule came to."""
-
-    violations: list[str] = field(default_factory=list)
-    total: int = 0
-    not_now: str = ""
-    looked_at: str = ""
-
-    def add(self, *texts: str, total: int | None = None) -> None:
-        # What Valkey holds need not be text; a report is.
-        some = texts[: LISTED - len(self.violations)]
-        self.violations += [text.encode("utf-8", "backslashreplace").decode() for text in some]
-        self.total += len(texts) if total is None else total
-
-    def check(self, rule: Rule) -> Check:
-        if self.total:
-            detail = f"{'at least ' if self.not_now else ''}{self.total} broken, such as: {self.violations[0]}"
-        elif self.not_now:
-            detail = f"not auditable now: {self.not_now}"
-        else:
-            detail = self.looked_at
-        return Check(name=rule.value, holds=not (self.total or self.not_now), detail=detail, violations=self.violations)
-
-
-class Findings(defaultdict[Rule, Finding]):
-    def __init__(self) -> None:
-        super().__init__(Finding)
-
-    def not_now(self, rules: Iterable[Rule], why: str) -> None:
-        for rule in rules:
-            self[rule].not_now = why
-
-
-@dataclass(slots=True)
-class ShardMoment:
-    """A shard on the cut, with the sales read in it. `why_not` says what keeps it from being compared."""
-
-    row: ShardRow
-    cut: Cut
-    behind: Behind
-    pending: list[Pending]
-    why_not: str
-    untouched: bool = False
-    """Nobody has opened it yet, so there is nothing to compare."""
-
-
-@dataclass(slots=True)
-class SaleMoment:
-    row: SaleRow
-    shard: ShardMoment
-
-    @property
-    def items(self) -> Mapping[int, ItemCut] | None:
-        """None when Valkey does not have the sale."""
-        return self.shard.cut.sales.get(self.row.sale_no)
-
-    @property
-    def should_be_there(self) -> bool:
-        """Valkey was given it in this epoch, and it may still sell: only what ended is retired."""
-        row = self.row
-        return row.loaded_epoch == self.shard.row.epoch and not row.closed and self.shard.cut.now_ms < row.closes_at_ms
-
-
-def shard_moment(row: ShardRow, cut: Cut, pending: Iterable[Pending]) -> ShardMoment:
-    """Folds one shard. It can be compared when Valkey is at or past the ledger, every entry behind the cursor is there,
-    and no release newer than the ledger's snapshot is in Valkey's counters already."""
-    why_not = ""
-    if cut.epoch != row.epoch:
-        why_not = f"shard {row.shard} is in epoch {cut.epoch} in Valkey and {row.epoch} in the ledger"
-    elif cut.seq < row.last_seq:
-        why_not = f"shard {row.shard} is at {cut.seq} in Valkey and {row.last_seq} in the ledger"
-    elif cut.released > row.outbox_no:
-        why_not = f"shard {row.shard} was released up to {cut.released}, the ledger wrote {row.outbox_no}"
-    elif cut.entries is None:
-        why_not = f"shard {row.shard}: backlog too large for one cut ({cut.seq - row.last_seq} sequence numbers)"
-    behind = Behind()
-    if not why_not:
-        behind = fold(cut.entries or (), epoch=row.epoch, after=row.last_seq, seq=cut.seq)
-        if behind.trimmed or behind.gaps:
-            why_not = f"shard {row.shard}: the stream behind the cursor is broken"
-    return ShardMoment(row, cut, behind, [p for p in pending if p.shard == row.shard and p.no > cut.released], why_not)
-
-
-def judge_shard(moment: ShardMoment, findings: Findings, *, final: bool) -> None:
-    row, cut, behind = moment.row, moment.cut, moment.behind
-    name = f"shard {row.shard}"
-    if cut.epoch != row.epoch:
-        state = "open" if cut.open else "shut"
-        findings[Rule.EPOCH].add(f"{name}: epoch {cut.epoch} in Valkey ({state}), {row.epoch} in the ledger")
-    elif cut.seq < row.last_seq:
-        findings[Rule.AHEAD].add(f"{name}: Valkey stands at {cut.seq}, the ledger at {row.last_seq}")
-    elif cut.applied > cut.seq:
-        findings[Rule.AHEAD].add(f"{name}: Valkey stands at {cut.seq} and was told of {cut.applied}")
-    elif cut.released > row.outbox_no:
-        findings[Rule.AHEAD].add(f"{name}: Valkey released up to {cut.released}, the ledger wrote {row.outbox_no}")
-    findings[Rule.STREAM].add(*(f"{name}: {gap}" for gap in behind.gaps))
-    if behind.trimmed:
-        findings[Rule.TRIM].add(f"{name}: {behind.trimmed}")
-    if final and (cut.seq > row.last_seq or moment.pending):
-        findings[Rule.DRAINED].add(
-            f"{name}: {cut.seq - row.last_seq} sequence numbers and {len(moment.pending)} releases wait"
-        )
-
-
-def judge_item(sale: SaleMoment, item: ItemRow, units: Mapping[str, int], findings: Findings) -> None:
-    """`units` are those of the item's orders by status, in the ledger."""
-    name = f"sale {sale.row.sale} item {item.item_no} ({item.sku})"
-    place = (item.sale_no, item.item_no)
-    live = sum(units.get(status, 0) for status in LIVE)
-    confirmed, paid = units.get("confirmed", 0), units.get("paid", 0)
-    if live > item.stock:
-        findings[Rule.WITHIN_STOCK].add(f"{name}: {live} units in live orders, stock {item.stock}")
-    if (item.held, item.sold) != (confirmed, paid):
-        findings[Rule.COUNTERS].add(
-            f"{name}: held {item.held} and sold {item.sold}, orders have {confirmed} confirmed and {paid} paid"
-        )
-    if min(item.stock, item.held, item.sold) < 0:
-        findings[Rule.NEGATIVE].add(f"{name}: in the ledger stock {item.stock}, held {item.held}, sold {item.sold}")
-    hot_items = sale.items
-    if hot_items is None:
-        return
-    hot = hot_items.get(item.item_no)
-    if hot is None:
-        findings[Rule.STOCK].add(f"{name}: Valkey does not have it")
-        return
-    if min(hot.stock, hot.left, hot.held) < 0:
-        findings[Rule.NEGATIVE].add(f"{name}: in Valkey stock {hot.stock}, left {hot.left}, held {hot.held}")
-    if sale.shard.why_not:
-        return
-    stock = item.stock + sale.shard.behind.stock[place]
-    waiting = sale.shard.behind.units[place]
-    releasing = sum(p.quantity for p in sale.shard.pending if (p.sale_no, p.item_no) == place)
-    if hot.stock != stock:
-        findings[Rule.STOCK].add(f"{name}: stock {hot.stock} in Valkey, {stock} in the ledger and behind its cursor")
-    if stock != hot.left + live + waiting + releasing:
-        findings[Rule.CONSERVATION].add(
-            f"{name}: stock {stock} is not {hot.left} left + {live} live + {waiting} waiting + {releasing} releasing"
-        )
-    if hot.held != confirmed + waiting + releasing:
-        findings[Rule.HELD].add(
-            f"{name}: held {hot.held} in Valkey, {confirmed} confirmed + {waiting} waiting + {releasing} releasing"
-        )
-
-
-def judge_answer(
-    found: str | None, orders: Sequence[AnswerRow], behind: str | None, releasing: Collection[tuple[int, int]]
-) -> tuple[Rule, str] | None:
-    """What Valkey answers by one key against what the key holds in the ledger and behind its cursor; `releasing` are
-    the places of orders that still hold the key until Valkey is told."""
-    if behind is not None:
-        if found == behind:
-            return None
-        return Rule.ANSWERS, f"{found or 'nothing'} is answered, the stream has {behind}"
-    if any(order.answer == found for order in orders):
-        return None
-    if found is None:
-        missing = [order.answer for order in orders if order.live]
-        return (Rule.ANSWERS, f"nothing is answered, the ledger has {missing[0]}") if missing else None
-    if place_of(found) in releasing:
-        return None
-    if orders:
-        return Rule.ANSWERS, f"{found} is answered, the ledger has {orders[0].answer}"
-    return Rule.ANSWERED, f"{found} is answered, there is no such order"
-
-
-def place_of(answer: str) -> tuple[int, int] | None:
-    """(epoch, sequence number) of an answer, None when it cannot be read."""
-    parts = answer.split("|")
-    if len(parts) != 5 or not (parts[1].isdecimal() and parts[2].isdecimal()):
-        return None
-    return int(parts[1]), int(parts[2])
 
 
 @dataclass(slots=True)
@@ -658,7 +137,7 @@ class Auditor:
                 judge_shard(moment, findings, final=final)
         for moment in shards:
             if moment.why_not:
-                findings.not_now((*_ON_THE_CUT, *_BY_NAME), moment.why_not)
+                findings.not_now((*ON_THE_CUT, *BY_NAME), moment.why_not)
         for each in sales:
             if each.items is None and each.should_be_there:
                 findings[Rule.STOCK].add(f"sale {each.row.sale}: Valkey does not have it")
@@ -681,7 +160,7 @@ class Auditor:
         orders = sum(figures.orders.values())
         for rule in Rule:
             findings[rule].looked_at = f"{len(sales)} sales, {len(items)} items, {orders} orders"
-        for rule in _OF_SHARDS:
+        for rule in OF_SHARDS:
             findings[
                 rule
             ].looked_at = f"{len(by_shard)} shards, {figures.backlog} behind the cursor, {parked_in_all} parked"
@@ -733,7 +212,7 @@ class Auditor:
             outdated=[b"%b\n%d" % (_bytes(name), count) for name, count in held.items()],
         )
         if max(len(answers), len(units)) > MOST_SUSPECTS:
-            findings.not_now(_BY_NAME, f"sale {sale.row.sale}: more than {MOST_SUSPECTS} names differ")
+            findings.not_now(BY_NAME, f"sale {sale.row.sale}: more than {MOST_SUSPECTS} names differ")
         return Suspects(sale.row, answers, units)
 
     async def _look_again(self, suspects: Suspects, findings: Findings) -> None:
@@ -744,7 +223,7 @@ class Auditor:
                 part = slice(at, at + NAMES_A_LOOK)
                 broken += await self._look(kind.row, kind.answers[part], kind.units[part], findings)
                 if broken >= ENOUGH_BROKEN:
-                    findings.not_now(_BY_NAME, f"sale {suspects.row.sale}: not looked at all names that differ")
+                    findings.not_now(BY_NAME, f"sale {suspects.row.sale}: not looked at all names that differ")
                     break
 
     async def _look(self, sale: SaleRow, answers: list[str], units: list[str], findings: Findings) -> int:
@@ -775,7 +254,7 @@ class Auditor:
             if not broken:
                 break
         if why_not:
-            findings.not_now(_BY_NAME, why_not)
+            findings.not_now(BY_NAME, why_not)
             return 0
         for name, (rule, text) in broken.items():
             findings[rule].add(f"sale {sale.sale} {name}: {text}")

@@ -48,11 +48,16 @@ class Gap(Exception):
 
 
 def fold(entries: Iterable[OrdersEntry | ActEntry], *, epoch: int, after: int, most: int, mint: IdMint) -> list[Step]:
-    """Steps of at most `most` orders (one entry more at most), in order; an act is a step of its own. Raises Gap."""
+    """Steps of at most `most` orders (one entry more at most), in order; an act is a step of its own. Raises Gap.
+
+    The cursor may stand inside an entry: a batch that was bisected commits in parts. What it has is left out.
+    """
     steps: list[Step] = []
     open_step: OrdersStep | None = None
     for entry in entries:
-        if entry.first != after + 1:
+        if entry.last <= after:
+            continue
+        if entry.first > after + 1:
             raise Gap(after, entry.first)
         if isinstance(entry, ActEntry):
             steps.append(ActStep(after, entry.last, entry))
@@ -61,15 +66,16 @@ def fold(entries: Iterable[OrdersEntry | ActEntry], *, epoch: int, after: int, m
             if open_step is None or len(open_step) >= most:
                 open_step = OrdersStep(after, after)
                 steps.append(open_step)
-            _add(open_step.orders, entry, epoch, mint)
+            _add(open_step.orders, entry, epoch, after, mint)
             open_step.last = entry.last
         after = entry.last
     return steps
 
 
-def _add(columns: OrderColumns, entry: OrdersEntry, epoch: int, mint: IdMint) -> None:
-    count, orders, sale_no, at_ms = len(entry.orders), entry.orders, entry.sale_no, entry.at_ms
-    seqs = range(entry.first, entry.first + count)
+def _add(columns: OrderColumns, entry: OrdersEntry, epoch: int, after: int, mint: IdMint) -> None:
+    orders = entry.orders[max(0, after + 1 - entry.first) :]
+    count, sale_no, at_ms = len(orders), entry.sale_no, entry.at_ms
+    seqs = range(entry.last + 1 - count, entry.last + 1)
     columns.seqs += seqs
     columns.sales += [sale_no] * count
     columns.items += [order.item_no for order in orders]

@@ -23,7 +23,8 @@ from gateway.hot.releases import HotReleases
 from gateway.hot.scripts import Scripts, find_lua_folder
 from gateway.hot.shard import HotShard
 from gateway.hot.stream import OrderStream, RawEntry
-from gateway.keeper.audit import Auditor, AuditReport, Rule
+from gateway.keeper.audit import Auditor
+from gateway.keeper.audit_report import AuditReport, Rule
 from gateway.keeper.shards import ShardKeeper
 from gateway.ledger.audit import LedgerAudit
 from gateway.ledger.batches import LedgerBatches
