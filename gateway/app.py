@@ -146,6 +146,7 @@ class Edge:
 
     def __init__(self, base: Base) -> None:
         self.base = base
+        self.on_room_changed: Callable[[str], None] = lambda room: None
         settings, clock, mint = base.settings, base.clock, base.mint
         self.ledger_orders = LedgerOrders(base.ledger)
         self.ledger_sales = LedgerSales(base.ledger, mint=mint)
@@ -212,6 +213,7 @@ class Edge:
                 self.sales.forget(sale_no)
             case bus.RoomChanged(room):
                 self.rooms.forget(room)
+                self.on_room_changed(room)
             case bus.ShopChanged(shop):
                 self.authenticator.forget(shop)
                 self.origins.forget()
@@ -244,6 +246,7 @@ async def run_live(settings: Settings, *, index: int, on_ready: OnReady) -> int:
             clock=base.clock,
             sockets_max=settings.max_sockets,
         )
+        edge.on_room_changed = server.room_changed
         async with _serving(base, [*edge.works(), server.run()]):
             await server.start(settings.host, settings.live_port, shared=settings.workers > 1)
             settle_memory()
@@ -377,14 +380,18 @@ async def _serving(base: Base, works: Sequence[Coroutine[Any, Any, None]]) -> As
         await admin.start(settings.admin_host, settings.admin_port)
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in (*works, measure_stalls(base.clock))]
+            tasks = {group.create_task(work) for work in (*works, measure_stalls(base.clock))}
             # They own what others hand them, so they run before anybody does.
             await asyncio.sleep(0)
             try:
                 yield
             finally:
-                for task in tasks:
-                    task.cancel()
+                # Work that waits for a ledger that hangs is let go first; one cancellation can get lost in a driver.
+                await base.ledger.close()
+                while tasks:
+                    for task in tasks:
+                        task.cancel()
+                    _, tasks = await asyncio.wait(tasks, timeout=0.2)
     finally:
         await admin.stop()
 

@@ -16,6 +16,8 @@ local released = tonumber(facts[2] or 0)
 if facts[1] ~= ARGV[1] then return { 'epoch', released } end
 local rows = cmsgpack.unpack(ARGV[2])
 if #rows > 0 and rows[1][1] > released + 1 then return { 'gap', released } end
+-- A key of a wrong type fails here, before the first write.
+for place = 2, #KEYS do redis.call('HEXISTS', KEYS[place], '') end
 for _, row in ipairs(rows) do
   local no, place, item, viewer, key, quantity = row[1], row[2], row[3], row[4], row[5], row[8]
   if no > released then

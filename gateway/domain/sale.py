@@ -8,7 +8,7 @@ from gateway.domain.ids import RoomId, SaleId, Sku
 
 MAX_ITEMS = 200
 MAX_STOCK = 100_000_000
-MAX_PRICE_MINOR = 10**13  # times the largest quantity it stays below 2^53, where Lua's numbers end
+MAX_PRICE_MINOR = 9 * 10**12  # times the largest quantity it stays below 2^53, where Lua's numbers end
 PAY_WITHIN_S = 300
 MIN_PAY_WITHIN_S, MIN_PAY_WITHIN_DEV_S, MAX_PAY_WITHIN_S = 60, 5, 86_400
 

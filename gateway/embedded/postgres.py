@@ -87,7 +87,9 @@ class PostgresServer:
 
     async def stop(self, *, within_s: float) -> None:
         """Fast shutdown writes a checkpoint; when that takes too long, an immediate one loses nothing either."""
-        await self._process.end([(signal.SIGINT, within_s), (signal.SIGQUIT, 2.0)])
+        await self._process.end([(signal.SIGINT, within_s), (signal.SIGQUIT, 0.5)])
+        # A postmaster that had to be killed leaves children that hang as it did.
+        await end_orphans(self._folder, "postgres")
 
     async def _make(self, binaries: Path) -> None:
         """Made beside its place and moved there whole, so that a kill in the middle leaves nothing half made."""

@@ -81,12 +81,12 @@ class OrderWatch:
             if not sinks:
                 del self._sinks[shop][viewer]
 
-    def sockets_of(self, shop: str, viewer: str) -> int:
-        return len(self._sinks[shop].get(viewer, ()))
+    def sinks_of(self, shop: str, viewer: str) -> Sequence[Sink]:
+        return self._sinks[shop].get(viewer, ())
 
     def placed(self, order: OrderId, *, sale_no: int, shop: str, viewer: str, ask_now: bool = False) -> None:
         """The order is reserved and its confirmation not heard of. `ask_now`: it may have been confirmed long ago."""
-        if order in self._early:
+        if order in self._early and not ask_now:
             del self._early[order]
         elif order not in self._waiting:
             self._waiting[order] = _Waiting(sale_no=sale_no, shop=shop, viewer=viewer, placed_s=self._clock.monotonic())
@@ -121,7 +121,7 @@ class OrderWatch:
                 waiting = self._waiting.pop(state.order, None)
                 if waiting is not None:
                     CONFIRM_SECONDS.observe(now_s - waiting.placed_s)
-                elif sinks is None or state.viewer not in sinks:
+                elif (sinks is None or state.viewer not in sinks) and state.order not in self._futures:
                     continue
                 else:
                     # Perhaps placed here, and told of faster than the script's reply: it is not waited for then.

@@ -8,7 +8,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.ids import IdMint, OrderId
 from gateway.domain.order import Order, OrderStatus
 from gateway.domain.sale import Sale
-from gateway.errors import NotFound
+from gateway.errors import LedgerUnavailable, NotFound
 from gateway.flows.order_watch import OrderWatch
 from gateway.flows.sale_book import SaleBook
 from gateway.wire import entries
@@ -48,12 +48,7 @@ class OrderReader:
         sale = None if place is None else await self._book.by_no(place.sale_no)
         if place is None or sale is None or sale.shop != caller.shop:
             raise NotFound("There is no such order.")
-        order = await self._in_ledger(sale, order_id)
-        if order is None:
-            order = await self._in_stream(sale, place.epoch, place.seq)
-        if order is None:
-            # Between the two questions the ledger may have taken it and the stream forgotten it.
-            order = await self._in_ledger(sale, order_id)
+        order = await self._find(sale, order_id, place.epoch, place.seq)
         if order is None or not (caller.is_staff or order.viewer == caller.sub):
             raise NotFound("There is no such order.")
         return order
@@ -68,7 +63,10 @@ class OrderReader:
 
     async def by_keys(self, viewer: str, keys: Sequence[tuple[Sale, str]]) -> list[Order | None]:
         """For each (sale, key) of a viewer the order it holds; one question to the ledger, one a sale to Valkey."""
-        known = await self._ledger.by_keys([(viewer, sale.sale_no, key) for sale, key in keys])
+        try:
+            known = await self._ledger.by_keys([(viewer, sale.sale_no, key) for sale, key in keys])
+        except LedgerUnavailable:
+            known = {}  # what Valkey holds is still told
         found: list[Order | None] = []
         for sale, key in keys:
             order = known.get((viewer, sale.sale_no, key))
@@ -76,9 +74,9 @@ class OrderReader:
                 held = (await self._held[sale.shard].held_by(sale.sale_no, [(viewer, key)]))[0]
                 if held is not None:
                     epoch, seq, at_ms = held
-                    order = await self._in_stream(sale, epoch, seq)
-                    if order is None:
-                        order = await self._in_ledger(sale, self._mint.order(at_ms, sale.sale_no, epoch, seq))
+                    # The ledger first: it may have refused it, and Valkey not have been told.
+                    order_id = self._mint.order(at_ms, sale.sale_no, epoch, seq)
+                    order = await self._find(sale, order_id, epoch, seq)
             found.append(order)
         return found
 
@@ -109,19 +107,31 @@ class OrderReader:
                 return None
         return (await self._ledger.by_place(at)).get(order_id)
 
+    async def _find(self, sale: Sale, order_id: str, epoch: int, seq: int) -> Order | None:
+        try:
+            order = await self._in_ledger(sale, order_id)
+        except LedgerUnavailable:
+            order = None
+        if order is None:
+            order = await self._in_stream(sale, order_id, epoch, seq)
+        if order is None:
+            # Between the two questions the ledger may have taken it and the stream forgotten it.
+            order = await self._in_ledger(sale, order_id)
+        return order
+
     async def _in_ledger(self, sale: Sale, order_id: str) -> Order | None:
         return (await self._ledger.by_place([(sale.sale_no, order_id)])).get(order_id)
 
-    async def _in_stream(self, sale: Sale, epoch: int, seq: int) -> Order | None:
+    async def _in_stream(self, sale: Sale, order_id: str, epoch: int, seq: int) -> Order | None:
         body = await self._held[sale.shard].entry_of(epoch, seq)
         entry = None if body is None else entries.decode(body)
         if not isinstance(entry, entries.OrdersEntry) or not entry.first <= seq <= entry.last:
             return None
-        if entry.sale_no != sale.sale_no:
-            return None
+        if self._mint.order(entry.at_ms, entry.sale_no, epoch, seq) != order_id:
+            return None  # the place is another order's now: this one was lost
         row = entry.orders[seq - entry.first]
         return Order(
-            order=self._mint.order(entry.at_ms, sale.sale_no, epoch, seq),
+            order=OrderId(order_id),
             sale_no=sale.sale_no,
             item_no=row.item_no,
             viewer=row.viewer,

@@ -198,7 +198,11 @@ def _extra(ref: str | None, meta: object) -> str:
     if ref is not None:
         extra["ref"] = ref
     if meta is not None:
-        if len(msgspec.json.encode(meta)) > MAX_META_BYTES:
-            raise Invalid(f"meta is longer than {MAX_META_BYTES} bytes.", param="meta")
         extra["meta"] = meta
-    return msgspec.json.encode(extra, order="sorted").decode()
+    try:
+        if meta is not None and len(msgspec.json.encode(meta)) > MAX_META_BYTES:
+            raise Invalid(f"meta is longer than {MAX_META_BYTES} bytes.", param="meta")
+        return msgspec.json.encode(extra, order="sorted").decode()
+    except (TypeError, ValueError, RecursionError) as error:
+        # MessagePack knows more than JSON: keys that are no strings, types of its own.
+        raise Invalid("meta is not JSON.", param="meta") from error

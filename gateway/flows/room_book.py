@@ -6,7 +6,7 @@ from typing import Protocol
 from gateway.clock import Clock
 from gateway.domain.ids import IdMint
 from gateway.domain.room import Room
-from gateway.errors import NotFound
+from gateway.errors import LedgerUnavailable, NotFound
 
 _KNOWN_MAX = 50_000
 _FRESH_S = 5.0
@@ -42,7 +42,12 @@ class RoomBook:
         known = self._known.get(room_no)
         if known is not None and now_s - known[0] < _FRESH_S:
             return known[1]
-        room = await self._rooms.find(room_no)
+        try:
+            room = await self._rooms.find(room_no)
+        except LedgerUnavailable:
+            if known is None:
+                raise
+            return known[1]
         if room is not None:
             self._known[room_no] = (now_s, room)
             self._known.move_to_end(room_no)

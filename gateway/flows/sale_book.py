@@ -7,7 +7,7 @@ from typing import Protocol
 from gateway.clock import Clock
 from gateway.domain.ids import IdMint
 from gateway.domain.sale import Sale
-from gateway.errors import NotFound
+from gateway.errors import LedgerUnavailable, NotFound
 
 _KNOWN_MAX = 10_000
 # What a host changed reaches a process by the bus; where the bus lost it, at the latest after this time.
@@ -54,7 +54,13 @@ class SaleBook:
         finding = self._finding.get(sale_no)
         if finding is None:
             finding = self._finding[sale_no] = asyncio.ensure_future(self._find(sale_no))
-        return await asyncio.shield(finding)
+        try:
+            return await asyncio.shield(finding)
+        except LedgerUnavailable:
+            # Old facts are better than none: nothing is decided by them.
+            if known is None:
+                raise
+            return known[1]
 
     async def _find(self, sale_no: int) -> Sale | None:
         now_s = self._clock.monotonic()

@@ -11,7 +11,7 @@ from gateway.domain.ids import IdMint
 from gateway.domain.order import Order
 from gateway.domain.room import Room, RoomState
 from gateway.domain.sale import ItemCounts, Sale, StockDisplay
-from gateway.errors import Forbidden, GatewayError, NotFound
+from gateway.errors import Forbidden, GatewayError, LedgerUnavailable, NotFound
 from gateway.flows.order_watch import OrderWatch
 from gateway.flows.orders import OrderReader
 from gateway.flows.room_book import RoomBook
@@ -21,6 +21,7 @@ from gateway.wire import frames
 # Everyone who enters within this time is shown the same snapshot, built once: a reconnecting room costs one read.
 _SNAPSHOT_FRESH_S = 0.25
 _SALES_SHOWN = 50
+_ROOMS_REMEMBERED = 10_000
 LOW_SHARE, LOW_UNITS = 0.1, 10
 
 
@@ -57,7 +58,11 @@ class WatchRoom:
         self._mint = mint
         self._id_key = id_key
         self._clock = clock
+        self._shown: dict[str, list[Sale]] = {}
         self._snapshots: dict[str, tuple[float, asyncio.Task[frames.Snapshot]]] = {}
+
+    async def room(self, room_id: str) -> Room:
+        return await self._rooms.get(room_id)
 
     async def check(self, caller: Caller, room_id: str) -> Room:
         """The room, when the caller may watch it. Raises NotFound, Forbidden or (ended) leaves it to the caller."""
@@ -102,7 +107,15 @@ class WatchRoom:
 
     async def _build(self, room: Room) -> frames.Snapshot:
         sales: list[dict[str, Any]] = []
-        for sale in await self._sales.of_room(room.room_no, limit=_SALES_SHOWN):
+        try:
+            shown = await self._sales.of_room(room.room_no, limit=_SALES_SHOWN)
+            self._shown[room.room] = shown
+            if len(self._shown) > _ROOMS_REMEMBERED:
+                del self._shown[next(iter(self._shown))]
+        except LedgerUnavailable:
+            # Whoever comes back while the ledger is away sees the room as it was, and can order.
+            shown = self._shown.get(room.room, [])
+        for sale in shown:
             try:
                 counts = await self._counters[sale.shard].counts(sale)
             except GatewayError:

@@ -98,6 +98,10 @@ class GroupCalls:
                 self._called_at_s[sale_no] = self._clock.monotonic()
                 group = [queue.popleft() for _ in range(min(len(queue), self._group_max))]
                 await self._decide(sale_no, group)
+        except asyncio.CancelledError:
+            self._give_up(list(queue))
+            queue.clear()
+            raise
         finally:
             self._calling[sale_no] -= 1
             if self._calling[sale_no] == 0:
@@ -126,22 +130,29 @@ class GroupCalls:
             except ShardClosed:
                 pass
             except asyncio.CancelledError:
-                for request in group:
-                    self._answer(request, OutcomeUnknown())
+                self._answer_all(group, OutcomeUnknown())
                 raise
             except Exception:
                 log.exception("group_call_failed", sale_no=sale_no, orders=len(group))
-                for request in group:
-                    self._answer(request, OutcomeUnknown())
+                self._answer_all(group, OutcomeUnknown())
                 return
             now_s = self._clock.monotonic()
-            over = [request for request in group if now_s - request.arrived_s + pause_s >= DECIDE_WITHIN_S]
-            for request in over:
-                self._answer(request, OutcomeUnknown() if request.sent else Unavailable(retry_after_ms=1000))
-            group = [request for request in group if now_s - request.arrived_s + pause_s < DECIDE_WITHIN_S]
-            if group:
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
-                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            self._give_up([each for each in group if now_s - each.arrived_s + pause_s >= DECIDE_WITHIN_S])
+            group = [each for each in group if now_s - each.arrived_s + pause_s < DECIDE_WITHIN_S]
+            try:
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0) if group else 0)
+            except asyncio.CancelledError:
+                self._give_up(group)
+                raise
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    def _give_up(self, group: list[OrderRequest]) -> None:
+        for request in group:
+            self._answer(request, OutcomeUnknown() if request.sent else Unavailable(retry_after_ms=1000))
+
+    def _answer_all(self, group: list[OrderRequest], answer: GatewayError) -> None:
+        for request in group:
+            self._answer(request, answer)
 
     def _answer(self, request: OrderRequest, answer: OrderAnswer | GatewayError) -> None:
         try:

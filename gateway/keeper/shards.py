@@ -86,20 +86,29 @@ class ShardKeeper:
             await asyncio.sleep(EVERY_S)
 
     async def step(self) -> None:
-        """One look at every shard."""
+        """One look at every shard; one that fails keeps none waiting. Raises the first error, at the end."""
+        first: GatewayError | None = None
         for row in await self._shards.all():
-            hot = self._hot[row.shard]
-            word = await hot.open(epoch=row.epoch, last_seq=row.last_seq, outbox_no=row.outbox_no)
-            SHARD_OPEN.labels(row.shard).set(0 if word == "lost" else 1)
-            if self._said.get(row.shard) != word:
-                self._said[row.shard] = word
-                (log.critical if word == "lost" else log.info)(f"shard_{word}", shard=row.shard, epoch=row.epoch)
-            if word == "lost":
-                continue
-            for sale in await self._sales.unloaded(row.shard, row.epoch):
-                await hot.load_sale(sale)
-                await self._sales.mark_loaded(sale.sale_no, row.epoch)
-            BACKLOG.labels(row.shard).set(max(0, hot.seq_seen - row.last_seq))
-            rows = await self._releases.pending(row.shard, limit=_RELEASES_AT_ONCE)
-            if rows:
-                await self._releases.forget(row.shard, await self._hot_releases[row.shard].apply(rows))
+            try:
+                await self._look(row)
+            except GatewayError as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+    async def _look(self, row: ShardRow) -> None:
+        hot = self._hot[row.shard]
+        word = await hot.open(epoch=row.epoch, last_seq=row.last_seq, outbox_no=row.outbox_no)
+        SHARD_OPEN.labels(row.shard).set(0 if word == "lost" else 1)
+        if self._said.get(row.shard) != word:
+            self._said[row.shard] = word
+            (log.critical if word == "lost" else log.info)(f"shard_{word}", shard=row.shard, epoch=row.epoch)
+        if word == "lost":
+            return
+        for sale in await self._sales.unloaded(row.shard, row.epoch):
+            await hot.load_sale(sale)
+            await self._sales.mark_loaded(sale.sale_no, row.epoch)
+        BACKLOG.labels(row.shard).set(max(0, hot.seq_seen - row.last_seq))
+        rows = await self._releases.pending(row.shard, limit=_RELEASES_AT_ONCE)
+        if rows:
+            await self._releases.forget(row.shard, await self._hot_releases[row.shard].apply(rows))

@@ -21,12 +21,15 @@ SELECT * FROM apply_orders($1::int2, $2, $3, $4, $5, $6::int8[], $7::int4[], $8:
                            $11::text[], $12::text[], $13::int4[], $14::int8[], $15::int8[], $16::text[])
 """
 _APPLY_ACT = "SELECT apply_act($1::int2, $2, $3, $4, $5, $6, $7, $8::int2, $9, $10, $11, $12, $13, $14, $15)"
-_PARK_ORDER = "SELECT park_order($1::int2, $2, $3, $4, $5, $6, $7, $8, $9::int2, $10, $11, $12)"
+_PARK_ENTRY = "SELECT park_entry($1::int2, $2, $3, $4, $5, $6, $7)"
+_PARK_ORDER = """
+SELECT park_order($1::int2, $2, $3, $4, $5, $6, $7, $8, $9::int2, $10, $11, $12, $13, $14, $15, $16)
+"""
 _SHOPS = "SELECT s.sale_no, h.shop FROM sales s JOIN shops h USING (shop_no) WHERE s.sale_no = ANY($1::int[])"
 
 
 class LedgerBatches:
-    """Each call is one transaction unless made inside `transaction()`. Raises LeaseLost when another holds the shard,
+    """Each call is one transaction. Raises LeaseLost when another holds the shard,
     LedgerRejected for data that no repeat will make good, LedgerUnavailable for all else (the effect is unknown)."""
 
     def __init__(self, url: str) -> None:
@@ -94,20 +97,30 @@ class LedgerBatches:
                 )
             )
 
+    async def park_entry(self, at: Place, *, reason: str, entry: bytes) -> None:
+        """Moves the cursor past an entry that the ledger cannot take; it is kept for people."""
+        connection = await self._open()
+        with ledger_errors():
+            await connection.execute(_PARK_ENTRY, *at, _clean(reason)[:500], entry)
+
     async def park_order(self, at: Place, orders: OrderColumns, *, reason: str, entry: bytes) -> None:
-        """Moves the cursor past one order that the ledger cannot take: kept for people, its units released."""
+        """The same for one order, which also becomes a refused row and gives its units back."""
         connection = await self._open()
         with ledger_errors():
             await connection.execute(
                 _PARK_ORDER,
                 *at,
-                reason[:500],
+                _clean(reason)[:500],
                 entry,
                 orders.sales[0],
                 orders.items[0],
-                orders.viewers[0],
-                orders.keys[0],
+                orders.order_ids[0],
+                _clean(orders.viewers[0]),
+                _clean(orders.keys[0]),
+                _clean(orders.fingerprints[0]),
                 orders.quantities[0],
+                orders.prices[0],
+                orders.at_ms[0],
             )
 
     async def shops_of(self, sales: Sequence[int]) -> dict[int, str]:
@@ -119,3 +132,8 @@ class LedgerBatches:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
+
+
+def _clean(text: str) -> str:
+    """What PostgreSQL can store of a text: everything but NUL."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -56,7 +56,7 @@ class Ledger:
     async def connect(cls, url: str, *, size: int = 8, wait_s: float = 2.0) -> "Ledger":
         with ledger_errors():
             pool = await asyncpg.create_pool(
-                url, min_size=1, max_size=size, server_settings=_SESSION, timeout=5, command_timeout=10
+                url, min_size=1, max_size=size, server_settings=_SESSION, timeout=5, command_timeout=5
             )
         return cls(pool, wait_s)
 

@@ -22,7 +22,8 @@ from gateway.wire.codec import BY_PROTOCOL, JSON
 
 log = structlog.get_logger(__name__)
 
-SOCKETS_PER_VIEWER = 5  # the contract's; a mini-program client cannot open more either
+# The contract's, of a viewer and room; a mini-program client cannot open more either. Counted in this process.
+SOCKETS_PER_VIEWER = 5
 TOKEN_ENDING_S = 60
 # Entering asks the ledger; this many at once are enough to keep it busy and few enough to leave orders their share.
 _GREETING_AT_ONCE = 64
@@ -40,6 +41,7 @@ class Authenticator(Protocol):
 class Watch(Protocol):
     """`gateway.flows.watch.WatchRoom`."""
 
+    async def room(self, room_id: str) -> Room: ...
     async def check(self, caller: Caller, room_id: str) -> Room: ...
     def pseudonym(self, room_id: str, sub: str) -> str: ...
     async def pending(self, caller: Caller, pending: Sequence[frames.Pending]) -> list[frames.KnownOrder]: ...
@@ -49,7 +51,7 @@ class Watch(Protocol):
 class Presence(Protocol):
     def join(self, shop: str, viewer: str, sink: Any) -> None: ...
     def leave(self, shop: str, viewer: str, sink: Any) -> None: ...
-    def sockets_of(self, shop: str, viewer: str) -> int: ...
+    def sinks_of(self, shop: str, viewer: str) -> Sequence[Any]: ...
 
 
 class LiveServer:
@@ -98,6 +100,7 @@ class LiveServer:
             max_frame_size=frames.MAX_FRAME_BYTES,
             read_buffer_init_size=2048,
             disconnect_on_exception=True,
+            enable_auto_pong=False,
             logger_name=_quiet_logger(),
             # A Cython transport of its own would cost 5 KB a socket and gains nothing without TLS.
             use_aiofastnet=False,
@@ -120,6 +123,23 @@ class LiveServer:
             ahead_s = started_s + at * pause_s - self._clock.monotonic()
             if ahead_s > 0.01:
                 await asyncio.sleep(ahead_s)
+
+    def room_changed(self, room_id: str) -> None:
+        """Somebody changed the room; when it has ended, its sockets end too."""
+        if self._tasks is not None and any(session.room == room_id for session in self._sessions):
+            self._tasks.create_task(self._end_if_ended(room_id))
+
+    async def _end_if_ended(self, room_id: str) -> None:
+        try:
+            if (await self._watch.room(room_id)).state is not RoomState.ENDED:
+                return
+        except GatewayError as error:
+            log.warning("room_not_read", error=str(error))
+            return
+        for at, session in enumerate([each for each in self._sessions if each.room == room_id]):
+            session.bye(CloseCode.ROOM_ENDED, "the room has ended")
+            if at % 100 == 99:
+                await asyncio.sleep(0)
 
     # The door: everything that is decided before the upgrade, without awaiting.
 
@@ -213,7 +233,8 @@ class LiveServer:
         if room.state is RoomState.ENDED:
             session.bye(CloseCode.ROOM_ENDED, "the room has ended")
             return
-        if self._presence.sockets_of(caller.shop, caller.sub) >= SOCKETS_PER_VIEWER:
+        others = self._presence.sinks_of(caller.shop, caller.sub)
+        if sum(other.room == session.room for other in others) >= SOCKETS_PER_VIEWER:
             session.bye(CloseCode.FULL, "too many sockets of this viewer", retry_after_ms=5000)
             return
         # From here on later states are heard, so that none falls between the look and the listening.
@@ -245,6 +266,8 @@ class LiveServer:
     async def _refresh(self, session: Session, token: str) -> None:
         try:
             caller = await self._authenticator.verify(token)
+            if caller.rooms is not None and session.room not in caller.rooms:
+                raise Forbidden("This token is not for this room.")
             known = session.caller
             if known is None or (caller.shop, caller.sub, caller.role) != (known.shop, known.sub, known.role):
                 raise Forbidden("A fresh token is for the same viewer.")

@@ -9,7 +9,7 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from gateway.domain.caller import Caller
 from gateway.domain.order import OrderAnswer, OrderOutcome
-from gateway.errors import GatewayError, Invalid, NotFound
+from gateway.errors import BadRequest, GatewayError, Invalid, NotFound
 from gateway.metrics import CLOSED
 from gateway.wire import bus, frames
 from gateway.wire.close_codes import CloseCode
@@ -19,6 +19,9 @@ HELLO_WITHIN_S = 5.0  # the contract's
 BROKEN_FRAMES = 3  # the contract's: the third closes the socket
 # A viewer's taps, likes and pings stay far below; above it somebody counts on us being slower than they are.
 FRAMES_PER_S, FRAMES_BURST = 200.0, 400.0
+# How long a closed socket may still be read to its end; the peer's own close ends it sooner.
+LINGER_S = 0.5
+_PONG = 0x8A
 # What may wait for a phone that does not read: answers to orders are small, so this is hundreds of them.
 MAX_UNREAD_BYTES = 64 * 1024
 
@@ -117,17 +120,29 @@ class Session(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
-        if kind in (WSMsgType.PING, WSMsgType.PONG) or self.closing:
-            return
         if kind is WSMsgType.CLOSE:
-            self.closing = True
-            transport.send_close(WSCloseCode.OK)
+            if not self.closing:
+                self.flush()
+                self.closing = True
+                transport.send_close(WSCloseCode.OK)
             transport.disconnect()
+            return
+        if self.closing:
             return
         if not self._within_rate():
             self.bye(CloseCode.TOO_MANY_FRAMES, "too many frames", retry_after_ms=5000)
             return
-        if kind is WSMsgType.CONTINUATION or not frame.fin:
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self.close(CloseCode.PROTOCOL_ERROR, "reserved bits without an extension")
+            return
+        if kind is WSMsgType.PING:
+            # Ours to answer: what the library answers by itself counts neither as a frame nor as unread.
+            payload = frame.get_payload_as_bytes()
+            self._put(bytes((_PONG, len(payload))), payload)
+            return
+        if kind is WSMsgType.PONG:
+            return
+        if kind is WSMsgType.CONTINUATION or not frame.fin or self._parts is not None:
             whole = self._assemble(kind, frame)
             if whole is not None:
                 self._read(self._parts_type, whole)
@@ -169,7 +184,7 @@ class Session(WSListener):
             frame = self.codec.decode(payload)
         except NotAllowed as error:
             # The border found it wrong before anybody acted on it: that frame had no effect, the socket stays.
-            self.fail(Invalid(str(error)), id=error.id)
+            self.fail(BadRequest(str(error)) if error.lacks_key else Invalid(str(error)), id=error.id)
             return
         except UnknownFrame as error:
             self.fail(NotFound(f"This gateway knows no frame {error.frame!r}."), id=error.id)
@@ -266,11 +281,13 @@ class Session(WSListener):
         self.send_encoded(self.codec.encode(frame))
 
     def send_encoded(self, payload: bytes) -> None:
-        if self.transport is None or self.closing:
-            return
+        if self.transport is not None and not self.closing:
+            self._put(self.codec.header(len(payload)), payload)
+
+    def _put(self, header: bytes, payload: bytes) -> None:
         if not self._unsent:
             self._host.flush_soon(self)
-        self._unsent.append(self.codec.header(len(payload)))
+        self._unsent.append(header)
         self._unsent.append(payload)
 
     def flush(self) -> None:
@@ -333,7 +350,9 @@ class Session(WSListener):
         self.closing = True
         CLOSED.labels(int(code)).inc()
         transport.send_close(cast(WSCloseCode, int(code)), reason.encode()[:120])
-        transport.disconnect()
+        self._stop_timers()
+        # Closed at once with frames unread, the kernel would reset the connection and the close frame be lost.
+        self._timers.append(asyncio.get_running_loop().call_later(LINGER_S, transport.disconnect))
 
 
 def _reply(id: str, answer: OrderAnswer) -> frames.Reply:

@@ -24,12 +24,14 @@ class Unreadable(Exception):
 
 
 class NotAllowed(Exception):
-    """A frame whose value breaks the contract. `id` is the frame's own, where it had a readable one."""
+    """A frame whose value breaks the contract. `id` is the frame's own, where it had a readable one; `lacks_key`: it
+    had none where it is the idempotency key."""
 
-    def __init__(self, message: str, *, frame: str, id: str | None) -> None:
+    def __init__(self, message: str, *, frame: str, id: str | None, lacks_key: bool) -> None:
         super().__init__(message)
         self.frame = frame
         self.id = id
+        self.lacks_key = lacks_key
 
 
 class UnknownFrame(Exception):
@@ -51,6 +53,7 @@ class CodecName(StrEnum):
     MSGPACK = "msgpack"
 
 
+_KEYED = frozenset({"order", "claim"})
 _TYPES = frozenset({"hello", "token", "order", "claim", "ping"})
 
 
@@ -96,7 +99,7 @@ class Codec:
         id = head.id if isinstance(head.id, str) and len(head.id) <= 64 else None
         if head.t not in _TYPES:
             return UnknownFrame(head.t[:32], id=id)
-        return NotAllowed(message, frame=head.t, id=id)
+        return NotAllowed(message, frame=head.t, id=id, lacks_key=head.t in _KEYED and head.id is None)
 
 
 JSON = Codec(CodecName.JSON)

@@ -1,6 +1,6 @@
 """Entries of the stream folded into steps for the ledger; pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from gateway.domain.batch import OrderColumns
@@ -35,7 +35,23 @@ class ActStep:
     act: ActEntry
 
 
-Step = OrdersStep | ActStep
+@dataclass(slots=True)
+class Unreadable:
+    """An entry that is none; `last` is of its id in the stream."""
+
+    last: int
+    body: bytes
+    error: str
+
+
+@dataclass(slots=True)
+class UnreadableStep:
+    after: int
+    last: int
+    entry: Unreadable
+
+
+Step = OrdersStep | ActStep | UnreadableStep
 
 
 class Gap(Exception):
@@ -47,29 +63,38 @@ class Gap(Exception):
         self.found = found
 
 
-def fold(entries: Iterable[OrdersEntry | ActEntry], *, epoch: int, after: int, most: int, mint: IdMint) -> list[Step]:
-    """Steps of at most `most` orders (one entry more at most), in order; an act is a step of its own. Raises Gap.
+def fold(
+    entries: Iterable[OrdersEntry | ActEntry | Unreadable], *, epoch: int, after: int, most: int, mint: IdMint
+) -> Iterator[Step]:
+    """Steps of at most `most` orders (one entry more at most), in order; all but orders are steps of their own.
 
-    The cursor may stand inside an entry: a batch that was bisected commits in parts. What it has is left out.
+    The cursor may stand inside an entry: a batch that was bisected commits in parts. What it has is left out. Raises
+    Gap where sequence numbers are missing, after the steps before them.
     """
-    steps: list[Step] = []
     open_step: OrdersStep | None = None
     for entry in entries:
         if entry.last <= after:
             continue
-        if entry.first > after + 1:
-            raise Gap(after, entry.first)
-        if isinstance(entry, ActEntry):
-            steps.append(ActStep(after, entry.last, entry))
+        first = after + 1 if isinstance(entry, Unreadable) else entry.first
+        is_orders = isinstance(entry, OrdersEntry)
+        if open_step is not None and (not is_orders or first > after + 1 or len(open_step) >= most):
+            yield open_step
             open_step = None
-        else:
-            if open_step is None or len(open_step) >= most:
-                open_step = OrdersStep(after, after)
-                steps.append(open_step)
-            _add(open_step.orders, entry, epoch, after, mint)
-            open_step.last = entry.last
+        if first > after + 1:
+            raise Gap(after, first)
+        match entry:
+            case ActEntry():
+                yield ActStep(after, entry.last, entry)
+            case Unreadable():
+                yield UnreadableStep(after, entry.last, entry)
+            case OrdersEntry():
+                if open_step is None:
+                    open_step = OrdersStep(after, after)
+                _add(open_step.orders, entry, epoch, after, mint)
+                open_step.last = entry.last
         after = entry.last
-    return steps
+    if open_step is not None:
+        yield open_step
 
 
 def _add(columns: OrderColumns, entry: OrdersEntry, epoch: int, after: int, mint: IdMint) -> None:

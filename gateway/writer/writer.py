@@ -17,7 +17,7 @@ from gateway.domain.ids import IdMint
 from gateway.errors import GatewayError, LeaseLost, LedgerRejected
 from gateway.metrics import APPLIED_ORDERS, FLUSH_SECONDS, FLUSH_SIZE, PARKED_ENTRIES
 from gateway.wire import bus, entries
-from gateway.writer.batch import ActStep, Gap, OrdersStep, fold
+from gateway.writer.batch import ActStep, Gap, OrdersStep, Unreadable, UnreadableStep, fold
 from gateway.writer.ports import Entry, Ledger, Publisher, Stream
 
 log = structlog.get_logger(__name__)
@@ -29,6 +29,7 @@ _READ_ENTRIES = 64  # groups read at once; under a full load that is a dozen bat
 # for one order as for fifty. A lone order finds the last batch long ago and waits for nothing.
 _FLUSH_EVERY_S = 0.004
 _KEEP_SEQS = 20_000  # what stays in the stream behind the cursor, for the audit
+_GIVE_LEASE_WITHIN_S = 0.3
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 # More parked orders than this in a row say that something else than one order is wrong: stop and wait for people.
 MAX_PARKED = 100
@@ -98,9 +99,11 @@ class OrderWriter:
     async def close(self) -> None:
         """Gives the lease back, so that the next writer need not wait for its end."""
         try:
-            if self._lease is not None:
-                await self._ledger.give_lease(self._shard, self._lease.token)
-        except GatewayError:
+            # A connection whose query was cancelled may first have to hear of that from a server that hangs.
+            async with asyncio.timeout(_GIVE_LEASE_WITHIN_S):
+                if self._lease is not None:
+                    await self._ledger.give_lease(self._shard, self._lease.token)
+        except (GatewayError, TimeoutError):
             pass
         await self._ledger.close()
 
@@ -143,13 +146,16 @@ class OrderWriter:
 
     async def _apply(self, lease: Lease, found: Sequence[Entry], after: int) -> list[bus.ShopOrders]:
         changed: dict[str, bus.ShopOrders] = {}
-        decoded = [entries.decode(entry.body) for entry in found]
+        decoded = map(_decode, found)
         for step in fold(decoded, epoch=lease.epoch, after=after, most=self._batch_max, mint=self._mint):
             at = Place(self._shard, lease.epoch, step.after, step.last, lease.token)
-            if isinstance(step, ActStep):
-                await self._apply_act(at, step)
-            else:
-                await self._apply_orders(at, step, changed)
+            match step:
+                case OrdersStep():
+                    await self._apply_orders(at, step, changed)
+                case ActStep():
+                    await self._apply_act(at, step)
+                case UnreadableStep():
+                    await self._park_entry(at, step.entry.error, step.entry.body)
         return list(changed.values())
 
     async def _apply_act(self, at: Place, step: ActStep) -> None:
@@ -166,7 +172,12 @@ class OrderWriter:
             act.fingerprint,
             act.reason,
         )
-        if not await self._ledger.apply_act(at, columns):
+        try:
+            had_effect = await self._ledger.apply_act(at, columns)
+        except LedgerRejected as error:
+            await self._park_entry(at, str(error), repr(act).encode())
+            return
+        if not had_effect:
             log.error("act_without_effect", shard=self._shard, seq=step.last, act=act.act, sale_no=act.sale_no)
 
     async def _apply_orders(self, at: Place, step: OrdersStep, changed: dict[str, bus.ShopOrders]) -> None:
@@ -192,12 +203,24 @@ class OrderWriter:
         await self._note(step, applied, changed)
 
     async def _park(self, at: Place, step: OrdersStep, reason: str) -> None:
+        entry = repr(step.orders).encode()
+        try:
+            self._count_parked(at, "order_parked", reason)
+            await self._ledger.park_order(at, step.orders, reason=reason, entry=entry)
+        except LedgerRejected as error:
+            # Not even a refused row can be made of it; its units stay out until people have looked.
+            await self._ledger.park_entry(at, reason=f"{reason}; as a row: {error}", entry=entry)
+
+    async def _park_entry(self, at: Place, reason: str, entry: bytes) -> None:
+        self._count_parked(at, "entry_parked", reason)
+        await self._ledger.park_entry(at, reason=reason, entry=entry)
+
+    def _count_parked(self, at: Place, event: str, reason: str) -> None:
         self._parked += 1
         if self._parked > MAX_PARKED:
-            raise GatewayError(f"{self._parked} orders in a row cannot be stored: {reason}")
-        log.critical("order_parked", shard=self._shard, seq=step.last, reason=reason)
+            raise GatewayError(f"{self._parked} entries in a row cannot be stored: {reason}")
+        log.critical(event, shard=self._shard, seq=at.last, reason=reason)
         PARKED_ENTRIES.inc()
-        await self._ledger.park_order(at, step.orders, reason=reason, entry=repr(step.orders).encode())
 
     async def _note(self, step: OrdersStep, applied: AppliedOrders, changed: dict[str, bus.ShopOrders]) -> None:
         """Collects the later states of a step's orders by shop."""
@@ -223,3 +246,11 @@ class OrderWriter:
             bus.encode(bus.Applied(self._shard, epoch, seq, msgspec.Raw(bus.encode_shops(shops))))
         )
         await self._stream.applied(epoch, seq, keep=_KEEP_SEQS)
+
+
+def _decode(entry: Entry) -> entries.Entry | Unreadable:
+    try:
+        found: entries.Entry = entries.decode(entry.body)
+        return found
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return Unreadable(entry.last, entry.body, str(error))

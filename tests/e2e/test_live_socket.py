@@ -150,7 +150,7 @@ class Stage:
                 )
             except aiohttp.WSServerHandshakeError as error:
                 raise Refused(error) from None
-            if on is None or holder_of(ws, self.gateway) == on:
+            if on is None or is_held_by(ws, on):
                 talk = Talk(ws)
                 self.talks.append(talk)
                 return talk
@@ -177,13 +177,10 @@ class Stage:
         return [(item["left"], item["held"]) for item in sale["items"]], [order["order"] for order in orders]
 
 
-def holder_of(ws: aiohttp.ClientWebSocketResponse, gateway: Gateway) -> int:
-    """The pid of the live process at the other end."""
+def is_held_by(ws: aiohttp.ClientWebSocketResponse, pid: int) -> bool:
+    """Whether this live process is at the other end."""
     port = ws.get_extra_info("sockname")[1]
-    for pid in gateway.pids("peakgate live"):
-        if any(end.raddr and end.raddr.port == port for end in psutil.Process(pid).net_connections("tcp")):
-            return pid
-    raise AssertionError(f"no live process holds this socket; the gateway says: {gateway.log()[-2000:]}")
+    return any(end.raddr and end.raddr.port == port for end in psutil.Process(pid).net_connections("tcp"))
 
 
 @pytest.fixture
@@ -203,6 +200,23 @@ async def make_stage(api: Api, *, stock: int = 50, limit: int = 3, **sale: Any) 
 @pytest.fixture
 async def stage(api: Api) -> AsyncIterator[Stage]:
     stage = await make_stage(api)
+    yield stage
+    await stage.close()
+
+
+@pytest.fixture(scope="module")
+def shared() -> list[tuple[str, str]]:
+    return []
+
+
+@pytest.fixture
+async def calm(api: Api, shared: list[tuple[str, str]]) -> AsyncIterator[Stage]:
+    """One stage for all tests that leave its sale as it is."""
+    if not shared:
+        made = await make_stage(api)
+        shared.append((made.room, made.sale))
+    room, sale = shared[0]
+    stage = Stage(api.gateway, api, room, sale)
     yield stage
     await stage.close()
 
@@ -338,13 +352,13 @@ async def test_a_viewer_is_the_same_pseudonym_everywhere_in_a_room_and_another_o
     assert len({*here, there, somebody}) == 3
 
 
-async def test_the_token_may_come_in_the_hello(stage: Stage, codec: str) -> None:
-    talk = await stage.hello(stage.api.viewer(), codec=codec)
+async def test_the_token_may_come_in_the_hello(calm: Stage, codec: str) -> None:
+    talk = await calm.hello(calm.api.viewer(), codec=codec)
     assert (await talk.hear())["t"] == "welcome"
 
 
-async def test_a_second_hello_is_an_error_and_the_socket_stays(stage: Stage) -> None:
-    talk = await stage.enter()
+async def test_a_second_hello_is_an_error_and_the_socket_stays(calm: Stage) -> None:
+    talk = await calm.enter()
     await talk.say({"t": "hello"})
     assert (await talk.hear_one("error"))["code"] == "invalid"
     assert (await talk.ask({"t": "ping", "id": 1}))["t"] == "pong"
@@ -362,31 +376,31 @@ async def test_a_second_hello_is_an_error_and_the_socket_stays(stage: Stage) -> 
     ],
 )
 async def test_the_first_known_subprotocol_is_spoken_and_without_one_json(
-    stage: Stage, offered: tuple[str, ...], chosen: str | None
+    calm: Stage, offered: tuple[str, ...], chosen: str | None
 ) -> None:
-    talk = await stage.enter(protocols=offered)
+    talk = await calm.enter(protocols=offered)
     assert talk.ws.protocol == chosen
     assert (await talk.ask({"t": "ping", "id": "p"}))["id"] == "p"
 
 
-async def test_no_compression_is_agreed(stage: Stage) -> None:
-    ws = await stage.api.session.ws_connect(stage.gateway.live_url(stage.room), compress=15)
+async def test_no_compression_is_agreed(calm: Stage) -> None:
+    ws = await calm.api.session.ws_connect(calm.gateway.live_url(calm.room), compress=15)
     assert ws.compress == 0
     await ws.close()
 
 
 @pytest.mark.parametrize("ping_id", ["one", 17, None])
-async def test_a_ping_is_answered_with_the_time(stage: Stage, codec: str, ping_id: Any) -> None:
-    talk = await stage.enter(codec=codec)
+async def test_a_ping_is_answered_with_the_time(calm: Stage, codec: str, ping_id: Any) -> None:
+    talk = await calm.enter(codec=codec)
     pong = await talk.ask({"t": "ping"} if ping_id is None else {"t": "ping", "id": ping_id})
     assert pong["t"] == "pong" and abs(pong["now_ms"] - time.time() * 1000) < 5000
     assert ("id" in pong) is (ping_id is not None)
 
 
 async def test_unknown_fields_are_ignored_and_an_unknown_frame_is_an_error_that_leaves_the_socket(
-    stage: Stage, codec: str
+    calm: Stage, codec: str
 ) -> None:
-    talk = await stage.enter(codec=codec)
+    talk = await calm.enter(codec=codec)
     for number in range(5):
         error = await talk.ask({"t": "dance", "id": f"d{number}"})
         assert (error["t"], error["retryable"]) == ("error", False)
@@ -394,8 +408,8 @@ async def test_unknown_fields_are_ignored_and_an_unknown_frame_is_an_error_that_
     assert (await talk.ask({"t": "ping", "id": "p", "mood": ["good"]}))["t"] == "pong"
 
 
-async def test_a_claim_of_an_unknown_coupon_is_not_found(stage: Stage, codec: str) -> None:
-    talk = await stage.enter(codec=codec)
+async def test_a_claim_of_an_unknown_coupon_is_not_found(calm: Stage, codec: str) -> None:
+    talk = await calm.enter(codec=codec)
     error = await talk.ask({"t": "claim", "id": "c1", "coupon": "cpn_none"})
     assert (error["t"], error["code"], error["retryable"]) == ("error", "not_found", False)
 
@@ -403,25 +417,25 @@ async def test_a_claim_of_an_unknown_coupon_is_not_found(stage: Stage, codec: st
 # The door.
 
 
-async def test_what_is_no_room_is_not_found_before_the_upgrade(stage: Stage) -> None:
-    for room in ("room_", "room_0000000000000000", stage.sale, stage.room[:-1], stage.room + "0", "%00", "a b"):
+async def test_what_is_no_room_is_not_found_before_the_upgrade(calm: Stage) -> None:
+    for room in ("room_", "room_0000000000000000", calm.sale, calm.room[:-1], calm.room + "0", "%00", "a b"):
         with pytest.raises(Refused) as refused:
-            await stage.open(stage.api.viewer(), room=room)
+            await calm.open(calm.api.viewer(), room=room)
         assert refused.value.status == 404, room
-    for path in ("/", "/v1/rooms", f"/v1/rooms/{stage.room}", f"/v1/rooms/{stage.room}/live/x", "/metrics"):
-        url = stage.gateway.ready["live_url"].replace("ws", "http", 1) + path
-        async with stage.api.session.get(url) as answer:
+    for path in ("/", "/v1/rooms", f"/v1/rooms/{calm.room}", f"/v1/rooms/{calm.room}/live/x", "/metrics"):
+        url = calm.gateway.ready["live_url"].replace("ws", "http", 1) + path
+        async with calm.api.session.get(url) as answer:
             assert answer.status == 404, path
 
 
-async def test_a_request_that_is_no_upgrade_is_refused(stage: Stage) -> None:
-    async with stage.api.session.get(stage.gateway.live_url(stage.room).replace("ws", "http", 1)) as answer:
+async def test_a_request_that_is_no_upgrade_is_refused(calm: Stage) -> None:
+    async with calm.api.session.get(calm.gateway.live_url(calm.room).replace("ws", "http", 1)) as answer:
         assert 400 <= answer.status < 500
 
 
-async def test_health_is_answered_on_the_live_port(stage: Stage) -> None:
+async def test_health_is_answered_on_the_live_port(calm: Stage) -> None:
     for path in ("/livez", "/readyz"):
-        async with stage.api.session.get(stage.gateway.ready["live_url"].replace("ws", "http", 1) + path) as answer:
+        async with calm.api.session.get(calm.gateway.ready["live_url"].replace("ws", "http", 1) + path) as answer:
             assert answer.status == 200
 
 
@@ -453,39 +467,39 @@ def bad_tokens(api: Api) -> dict[str, str]:
     }
 
 
-async def test_a_bad_token_in_the_hello_ends_the_socket_for_good(stage: Stage) -> None:
-    cases: dict[str, str | None] = {**bad_tokens(stage.api), "none": None}
-    talks = {name: await stage.hello(token) for name, token in cases.items()}
+async def test_a_bad_token_in_the_hello_ends_the_socket_for_good(calm: Stage) -> None:
+    cases: dict[str, str | None] = {**bad_tokens(calm.api), "none": None}
+    talks = {name: await calm.hello(token) for name, token in cases.items()}
     ends = {name: (await talk.end(), [frame["t"] for frame in talk.heard]) for name, talk in talks.items()}
     assert ends == {name: (4500, ["bye"]) for name in cases}
 
 
-async def test_a_bad_token_in_the_header_is_401_before_the_upgrade(stage: Stage, processes: tuple[int, int]) -> None:
+async def test_a_bad_token_in_the_header_is_401_before_the_upgrade(calm: Stage, processes: tuple[int, int]) -> None:
     for pid in processes:
         # From here on both processes know both keys.
-        await stage.enter(on=pid)
-        await stage.enter(stage.api.token(), on=pid)
-    for name, token in bad_tokens(stage.api).items():
+        await calm.enter(on=pid)
+        await calm.enter(calm.api.token(), on=pid)
+    for name, token in bad_tokens(calm.api).items():
         with pytest.raises(Refused) as refused:
-            await stage.open(token)
+            await calm.open(token)
         assert refused.value.status == 401, name
 
 
 async def test_a_token_for_other_rooms_is_403_in_the_header_and_4507_in_the_hello(
-    stage: Stage, processes: tuple[int, int]
+    calm: Stage, processes: tuple[int, int]
 ) -> None:
-    token = stage.api.viewer(rooms=["room_elsewhere"])
+    token = calm.api.viewer(rooms=["room_elsewhere"])
     for pid in processes:
-        await stage.enter(on=pid)
+        await calm.enter(on=pid)
     with pytest.raises(Refused) as refused:
-        await stage.open(token)
+        await calm.open(token)
     assert refused.value.status == 403
-    assert (await (await stage.hello(token)).said_bye())["code"] == 4507
-    assert (await stage.enter(stage.api.viewer(rooms=[stage.room]))).heard[0]["t"] == "welcome"
+    assert (await (await calm.hello(token)).said_bye())["code"] == 4507
+    assert (await calm.enter(calm.api.viewer(rooms=[calm.room]))).heard[0]["t"] == "welcome"
 
 
-async def test_another_shops_room_is_not_for_a_viewer(stage: Stage) -> None:
-    talk = await stage.hello(stage.api.token("bob", "viewer", shop="cups"))
+async def test_another_shops_room_is_not_for_a_viewer(calm: Stage) -> None:
+    talk = await calm.hello(calm.api.token("bob", "viewer", shop="cups"))
     assert (await talk.said_bye())["code"] == 4507
     assert [frame["t"] for frame in talk.heard] == ["bye"]
 
@@ -696,13 +710,13 @@ async def test_the_keys_a_hello_names_are_answered(stage: Stage, processes: tupl
     assert len((await stage.counts())[1]) == 2
 
 
-async def test_a_host_may_watch_and_does_not_order(stage: Stage) -> None:
-    before = await stage.counts()
-    talk = await stage.enter(stage.api.token())
-    error = await talk.order(stage.sale)
+async def test_a_host_may_watch_and_does_not_order(calm: Stage) -> None:
+    before = await calm.counts()
+    talk = await calm.enter(calm.api.token())
+    error = await talk.order(calm.sale)
     assert (error["t"], error["code"], error["retryable"]) == ("error", "forbidden", False)
     assert (await talk.ask({"t": "ping", "id": 1}))["t"] == "pong"
-    assert await stage.counts() == before
+    assert await calm.counts() == before
 
 
 # What is wrong has no effect.
@@ -752,18 +766,18 @@ async def test_a_wrong_order_is_an_error_that_names_it_and_changes_nothing(stage
     assert (await talk.order(stage.sale, "k" * 64))["outcome"] == "reserved"
 
 
-async def test_an_order_without_a_key_is_a_bad_request(stage: Stage, codec: str) -> None:
-    before = await stage.counts()
-    talk = await stage.enter(codec=codec)
-    await talk.say({"t": "order", "sale": stage.sale, "sku": "tin", "quantity": 1})
+async def test_an_order_without_a_key_is_a_bad_request(calm: Stage, codec: str) -> None:
+    before = await calm.counts()
+    talk = await calm.enter(codec=codec)
+    await talk.say({"t": "order", "sale": calm.sale, "sku": "tin", "quantity": 1})
     error = await talk.hear()
     assert (error["t"], error["code"], error["retryable"]) == ("error", "bad_request", False)
-    assert await stage.counts() == before
+    assert await calm.counts() == before
 
 
 @pytest.mark.parametrize("broken", ["[]", '"order"', "1", "null", "{}", '{"t":5}', '{"t":"ping"', "", '{"t":"ping"}x'])
-async def test_the_third_broken_frame_ends_the_socket(stage: Stage, broken: str) -> None:
-    talk = await stage.enter()
+async def test_the_third_broken_frame_ends_the_socket(calm: Stage, broken: str) -> None:
+    talk = await calm.enter()
     for _ in range(2):
         await talk.ws.send_str(broken)
         error = await talk.hear()
@@ -777,8 +791,8 @@ async def test_the_third_broken_frame_ends_the_socket(stage: Stage, broken: str)
     "broken",
     [b"\x90", b"\x01", b"\xc0", b"\x80", b"\xc1", b"\x81\xa1t", b"", b"\xdf\xff\xff\xff\xff", b"\x81\xa1t\xc4\x01x"],
 )
-async def test_the_third_broken_msgpack_frame_ends_the_socket(stage: Stage, broken: bytes) -> None:
-    talk = await stage.enter(codec=MSGPACK)
+async def test_the_third_broken_msgpack_frame_ends_the_socket(calm: Stage, broken: bytes) -> None:
+    talk = await calm.enter(codec=MSGPACK)
     for _ in range(2):
         await talk.ws.send_bytes(broken)
         assert (await talk.hear())["code"] == "bad_request"
@@ -787,9 +801,9 @@ async def test_the_third_broken_msgpack_frame_ends_the_socket(stage: Stage, brok
 
 
 @pytest.mark.parametrize("codec_and_nest", [(JSON, b"["), (MSGPACK, b"\x91")])
-async def test_a_deeply_nested_frame_is_only_a_broken_one(stage: Stage, codec_and_nest: tuple[str, bytes]) -> None:
+async def test_a_deeply_nested_frame_is_only_a_broken_one(calm: Stage, codec_and_nest: tuple[str, bytes]) -> None:
     codec, nest = codec_and_nest
-    talk = await stage.enter(codec=codec)
+    talk = await calm.enter(codec=codec)
     deep = (b'{"t":"ping","x":' if codec == JSON else b"\x82\xa1t\xa4ping\xa1x") + nest * 4000
     await talk.ws.send_frame(deep, WSMsgType.TEXT if talk.is_text else WSMsgType.BINARY)
     assert (await talk.hear())["code"] == "bad_request"
@@ -799,22 +813,22 @@ async def test_a_deeply_nested_frame_is_only_a_broken_one(stage: Stage, codec_an
 # Frames that break the protocol below.
 
 
-async def test_the_wrong_kind_of_frame_is_1003(stage: Stage) -> None:
-    text, binary = await stage.enter(codec=JSON), await stage.enter(codec=MSGPACK)
+async def test_the_wrong_kind_of_frame_is_1003(calm: Stage) -> None:
+    text, binary = await calm.enter(codec=JSON), await calm.enter(codec=MSGPACK)
     await text.ws.send_bytes(b'{"t":"ping"}')
     await binary.ws.send_str('{"t":"ping"}')
     assert [await text.end(), await binary.end()] == [1003, 1003]
 
 
-async def test_text_that_is_not_utf8_is_1007(stage: Stage) -> None:
+async def test_text_that_is_not_utf8_is_1007(calm: Stage) -> None:
     for payload in (b'{"t":"ping","id":"\xff"}', b"\xc3", b'{"t":"\xed\xa0\x80"}'):
-        raw = await RawSocket.enter(stage)
+        raw = await RawSocket.enter(calm)
         raw.writer.write(raw_frame(WSMsgType.TEXT, payload))
         assert await raw.end() == 1007, payload
 
 
-async def test_a_frame_of_4096_bytes_is_read_and_a_larger_one_is_1009(stage: Stage, codec: str) -> None:
-    talk = await stage.enter(codec=codec)
+async def test_a_frame_of_4096_bytes_is_read_and_a_larger_one_is_1009(calm: Stage, codec: str) -> None:
+    talk = await calm.enter(codec=codec)
     frame = {"t": "ping", "id": "p", "pad": ""}
     empty = len(json.dumps(frame)) if talk.is_text else len(msgpack.packb(frame)) + 2
     assert (await talk.ask({**frame, "pad": "x" * (4096 - empty)}))["t"] == "pong"
@@ -822,8 +836,8 @@ async def test_a_frame_of_4096_bytes_is_read_and_a_larger_one_is_1009(stage: Sta
     assert await talk.end() == 1009
 
 
-async def test_a_frame_that_announces_gigabytes_is_1009_at_once(stage: Stage) -> None:
-    raw = await RawSocket.enter(stage)
+async def test_a_frame_that_announces_gigabytes_is_1009_at_once(calm: Stage) -> None:
+    raw = await RawSocket.enter(calm)
     raw.writer.write(bytes([0x81, 0x80 | 127]) + struct.pack(">Q", 2**40) + b"mask" + b"x" * 100)
     assert await raw.end() == 1009
 
@@ -843,8 +857,8 @@ async def test_a_message_in_parts_is_put_together(stage: Stage) -> None:
     assert (await raw.hear())["outcome"] == "reserved"
 
 
-async def test_parts_without_an_end_are_cut_at_the_limit_of_a_frame(stage: Stage) -> None:
-    raw = await RawSocket.enter(stage)
+async def test_parts_without_an_end_are_cut_at_the_limit_of_a_frame(calm: Stage) -> None:
+    raw = await RawSocket.enter(calm)
     raw.writer.write(raw_frame(WSMsgType.TEXT, b'{"t":"ping","pad":"', fin=False))
     for _ in range(50):
         raw.writer.write(raw_frame(WSMsgType.CONTINUATION, b"x" * 100, fin=False))
@@ -880,14 +894,14 @@ async def test_parts_without_an_end_are_cut_at_the_limit_of_a_frame(stage: Stage
         "message inside another",
     ],
 )
-async def test_what_breaks_the_websocket_protocol_is_1002(stage: Stage, broken: bytes) -> None:
-    raw = await RawSocket.enter(stage)
+async def test_what_breaks_the_websocket_protocol_is_1002(calm: Stage, broken: bytes) -> None:
+    raw = await RawSocket.enter(calm)
     raw.writer.write(broken)
     assert await raw.end() == 1002
 
 
-async def test_a_close_of_the_viewer_is_answered_with_a_close(stage: Stage) -> None:
-    raw = await RawSocket.enter(stage)
+async def test_a_close_of_the_viewer_is_answered_with_a_close(calm: Stage) -> None:
+    raw = await RawSocket.enter(calm)
     raw.writer.write(raw_frame(WSMsgType.CLOSE, struct.pack(">H", 1000) + b"bye"))
     assert await raw.end() == 1000
     assert await raw.reader.read() == b""
@@ -897,50 +911,50 @@ async def test_a_close_of_the_viewer_is_answered_with_a_close(stage: Stage) -> N
 
 
 async def test_a_sixth_socket_of_a_viewer_in_a_room_is_told_to_come_back(
-    stage: Stage, processes: tuple[int, int]
+    calm: Stage, processes: tuple[int, int]
 ) -> None:
-    token = stage.api.viewer()
-    talks = [await stage.enter(token, on=processes[0]) for _ in range(5)]
-    sixth = await stage.open(token, on=processes[0])
+    token = calm.api.viewer()
+    talks = [await calm.enter(token, on=processes[0]) for _ in range(5)]
+    sixth = await calm.open(token, on=processes[0])
     await sixth.say({"t": "hello"})
     bye = await sixth.said_bye()
     assert (bye["code"], bye["retry_after_ms"] > 0) == (4029, True)
     assert (await talks[0].ask({"t": "ping", "id": 1}))["t"] == "pong"
     # Somebody else is not kept out by it, and a socket that ends makes room.
-    await stage.enter(on=processes[0])
+    await calm.enter(on=processes[0])
     await talks[4].ws.close()
 
     async def lets_in() -> bool:
-        talk = await stage.open(token, on=processes[0])
+        talk = await calm.open(token, on=processes[0])
         await talk.say({"t": "hello"})
         return (await talk.hear())["t"] == "welcome"
 
     await eventually(lets_in)
 
 
-async def test_six_hellos_of_a_viewer_at_once_let_five_in(stage: Stage, processes: tuple[int, int]) -> None:
-    token = stage.api.viewer()
-    talks = [await stage.open(token, on=processes[0]) for _ in range(6)]
+async def test_six_hellos_of_a_viewer_at_once_let_five_in(calm: Stage, processes: tuple[int, int]) -> None:
+    token = calm.api.viewer()
+    talks = [await calm.open(token, on=processes[0]) for _ in range(6)]
     await asyncio.gather(*(talk.say({"t": "hello"}) for talk in talks))
     first = await asyncio.gather(*(talk.hear() for talk in talks))
     assert sorted(frame["t"] for frame in first) == ["bye", *["welcome"] * 5]
 
 
-async def test_the_sockets_of_a_viewer_are_counted_over_all_processes(stage: Stage, processes: tuple[int, int]) -> None:
-    token = stage.api.viewer()
+async def test_the_sockets_of_a_viewer_are_counted_over_all_processes(calm: Stage, processes: tuple[int, int]) -> None:
+    token = calm.api.viewer()
     for number in range(5):
-        await stage.enter(token, on=processes[number % 2])
-    sixth = await stage.open(token, on=processes[0])
+        await calm.enter(token, on=processes[number % 2])
+    sixth = await calm.open(token, on=processes[0])
     await sixth.say({"t": "hello"})
     assert (await sixth.said_bye())["code"] == 4029
 
 
-async def test_the_sockets_of_a_viewer_are_counted_a_room(stage: Stage, processes: tuple[int, int]) -> None:
-    token = stage.api.viewer()
+async def test_the_sockets_of_a_viewer_are_counted_a_room(calm: Stage, processes: tuple[int, int]) -> None:
+    token = calm.api.viewer()
     for _ in range(5):
-        await stage.enter(token, on=processes[0])
-    other = await make_stage(stage.api)
-    assert (await stage.enter(token, on=processes[0], room=other.room)).heard[0]["t"] == "welcome"
+        await calm.enter(token, on=processes[0])
+    other = await make_stage(calm.api)
+    assert (await calm.enter(token, on=processes[0], room=other.room)).heard[0]["t"] == "welcome"
 
 
 async def test_a_flood_of_frames_ends_the_socket_and_disturbs_nobody(stage: Stage) -> None:
@@ -974,10 +988,11 @@ async def test_a_viewer_who_never_reads_disturbs_nobody(stage: Stage, processes:
                 await talk.hear_one("order", order=reply["order"], status="confirmed")
 
 
+@pytest.mark.parametrize("enter", [RawSocket.open, RawSocket.enter], ids=["before hello", "after welcome"])
 async def test_control_frames_that_nobody_reads_the_answers_of_take_no_memory_without_end(
-    stage: Stage, gateway: Gateway
+    calm: Stage, gateway: Gateway, enter: Callable[..., Any]
 ) -> None:
-    raw = await RawSocket.enter(stage, receive_buffer=1024)
+    raw = await enter(calm, receive_buffer=1024)
     before = live_memory(gateway)
     flood = raw_frame(WSMsgType.PING, b"x" * 125) * 2000
     try:
@@ -995,12 +1010,12 @@ def live_memory(gateway: Gateway) -> int:
     return sum(psutil.Process(pid).memory_info().rss for pid in gateway.pids("peakgate live"))
 
 
-async def test_an_order_before_the_welcome_ends_the_socket_and_changes_nothing(stage: Stage, codec: str) -> None:
-    before = await stage.counts()
-    talk = await stage.open(stage.api.viewer(), codec=codec)
-    await talk.say({"t": "order", "id": "k1", "sale": stage.sale, "sku": "tin", "quantity": 1})
+async def test_an_order_before_the_welcome_ends_the_socket_and_changes_nothing(calm: Stage, codec: str) -> None:
+    before = await calm.counts()
+    talk = await calm.open(calm.api.viewer(), codec=codec)
+    await talk.say({"t": "order", "id": "k1", "sale": calm.sale, "sku": "tin", "quantity": 1})
     assert (await talk.said_bye())["code"] == 4014
-    assert await stage.counts() == before
+    assert await calm.counts() == before
 
 
 async def test_a_fresh_token_is_taken_of_the_same_viewer_only(stage: Stage) -> None:

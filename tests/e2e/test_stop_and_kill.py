@@ -11,7 +11,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -24,6 +23,7 @@ from gateway.client.orders import OrderAnswer
 from gateway.client.viewer import Viewer
 from gateway.errors import GatewayError
 from tests.e2e.conftest import Show, make_show
+from tests.support.api import Api, api_of
 from tests.support.gateway import PEAKGATE, Gateway, running_gateway
 from tests.support.servers import eventually
 
@@ -31,9 +31,10 @@ DRAIN_S = 5.0
 
 
 @asynccontextmanager
-async def hosting(gateway: Gateway) -> AsyncIterator[Host]:
-    async with Host(gateway.url, gateway.token("host", "host"), insist_s=20) as host:
-        yield host
+async def hosting(gateway: Gateway) -> AsyncIterator[tuple[Host, Api]]:
+    """A host who insists, and who mints tokens."""
+    async with api_of(gateway) as api, Host(gateway.url, api.token(), insist_s=20) as host:
+        yield host, api
 
 
 @dataclass
@@ -73,11 +74,12 @@ class Crowd:
 
 
 async def gather_crowd(
-    gateway: Gateway, host: Host, *, viewers: int = 15, orders_each: int = 6, stock: int = 60
+    gateway: Gateway, host: Host, api: Api, *, viewers: int = 15, orders_each: int = 6, stock: int = 60
 ) -> Crowd:
     show = await make_show(gateway, host, stock=stock, limit=orders_each)
     name = f"crowd-{uuid.uuid4().hex[:8]}"
-    return Crowd(gateway, show, gateway.tokens(name, viewers), name, orders_each)
+    tokens = [api.viewer(f"{name}-{number}") for number in range(1, viewers + 1)]
+    return Crowd(gateway, show, tokens, name, orders_each)
 
 
 async def all_true(crowd: Crowd, host: Host, *, stock: int = 60) -> None:
@@ -153,9 +155,14 @@ async def status_of(url: str) -> int:
         return 0
 
 
-async def exit_status(gateway: Gateway, *, within_s: float) -> int:
+async def exits_clean(gateway: Gateway, *, within_s: float) -> None:
+    """With status 0, in time, and with nobody killed on the way."""
     assert gateway.process is not None
-    return await asyncio.to_thread(gateway.process.wait, within_s)
+    try:
+        status = await asyncio.to_thread(gateway.process.wait, within_s)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"it still runs after {within_s:.1f} s: {gateway.log()[-2000:]}") from None
+    assert (status, "child_killed" in gateway.log()) == (0, False), gateway.log()[-2000:]
 
 
 # A gateway that is there for all of these.
@@ -207,8 +214,8 @@ async def test_a_second_gateway_on_the_folder_is_refused_and_harms_nothing(busy:
     assert (second.returncode, second.stdout) == (4, "")
     assert str(busy.data) in second.stderr and "Traceback" not in second.stderr
     assert {title: busy.pids(f"peakgate {title}") for title in before} == before
-    async with hosting(busy) as host:
-        crowd = await gather_crowd(busy, host, viewers=1, orders_each=2, stock=1)
+    async with hosting(busy) as (host, api):
+        crowd = await gather_crowd(busy, host, api, viewers=1, orders_each=2, stock=1)
         await crowd.buy()
         await all_true(crowd, host, stock=1)
 
@@ -226,8 +233,8 @@ KILLED: dict[str, Callable[[Gateway], int]] = {
 
 @pytest.mark.parametrize("victim", KILLED)
 async def test_a_killed_process_is_started_again_and_no_answer_is_lost(busy: Gateway, victim: str) -> None:
-    async with hosting(busy) as host:
-        crowd = await gather_crowd(busy, host)
+    async with hosting(busy) as (host, api):
+        crowd = await gather_crowd(busy, host, api)
         async with asyncio.TaskGroup() as group:
             group.create_task(crowd.buy())
             await crowd.some_answers(10)
@@ -247,10 +254,9 @@ async def test_a_killed_process_is_started_again_and_no_answer_is_lost(busy: Gat
 
 
 async def test_reserved_is_answered_while_the_ledger_hangs_and_confirmed_when_it_goes_on(busy: Gateway) -> None:
-    async with hosting(busy) as host:
+    async with hosting(busy) as (host, api):
         show = await make_show(busy, host, stock=20, limit=20)
-        viewer_token = busy.token(f"patient-{uuid.uuid4().hex[:8]}")
-        async with Viewer(show.live_url, viewer_token) as viewer:
+        async with Viewer(show.live_url, api.viewer()) as viewer:
             first = await viewer.order(sale=show.sale, sku="tin", key="before")
             assert (await viewer.confirmed(str(first.order))).status == "confirmed"
             with stopped(postgres_pids(busy)):
@@ -286,19 +292,18 @@ class Watcher:
         return self.said[-1], message.data if message.type is aiohttp.WSMsgType.CLOSE else None
 
 
-async def test_a_stop_tells_every_socket_keeps_every_promise_and_ends_in_time(tmp_path: Path) -> None:
+async def test_a_stop_tells_every_socket_keeps_every_promise_and_ends_in_time() -> None:
     with running_gateway(workers=2, PEAKGATE_DRAIN_S=str(DRAIN_S), PEAKGATE_MAX_SOCKETS="6") as gateway:
-        async with hosting(gateway) as host, aiohttp.ClientSession() as session:
+        async with hosting(gateway) as (host, api), aiohttp.ClientSession() as session:
             show = await make_show(gateway, host, stock=100, limit=1)
             watchers: list[Watcher] = []
-            tokens = iter(gateway.tokens("buyer", 60))
             promised: dict[str, str] = {}
             # Sockets until both processes are full: then the door says when to come back.
             full = 0
             while full < 5:
-                token = next(tokens)
+                headers = {"Authorization": f"Bearer {api.viewer()}"}
                 try:
-                    ws = await session.ws_connect(show.live_url, headers={"Authorization": f"Bearer {token}"})
+                    ws = await session.ws_connect(show.live_url, headers=headers)
                 except aiohttp.WSServerHandshakeError as error:
                     assert error.status == 503 and error.headers is not None
                     assert int(error.headers["Retry-After"]) > 0
@@ -331,14 +336,13 @@ async def test_a_stop_tells_every_socket_keeps_every_promise_and_ends_in_time(tm
             assert {code for _, code in ends} == {1012}
             assert {(bye["t"], bye["code"]) for bye, _ in ends} == {("bye", 1012)}
             assert all(bye["retry_after_ms"] > 0 for bye, _ in ends)
-            assert await exit_status(gateway, within_s=DRAIN_S + 2 - (time.monotonic() - began)) == 0
-            assert "child_killed" not in gateway.log()
+            await exits_clean(gateway, within_s=DRAIN_S + 2 - (time.monotonic() - began))
             assert gateway.process.stdout is not None
             assert gateway.process.stdout.read() == ""
             gateway.process.stdout.close()
         # What was promised is in the ledger, and its keys hold it after the start as before the stop.
         gateway.start()
-        async with hosting(gateway) as host:
+        async with hosting(gateway) as (host, api):
             orders = {order.order: order.status for order in await host.orders(show.sale)}
             assert orders == dict.fromkeys(promised.values(), "confirmed")
             await books_balance(gateway)
@@ -347,8 +351,8 @@ async def test_a_stop_tells_every_socket_keeps_every_promise_and_ends_in_time(tm
 @pytest.mark.parametrize("way", ["hangs", "was killed"])
 async def test_a_stop_ends_in_time_also_when_the_ledger(way: str) -> None:
     with running_gateway(PEAKGATE_DRAIN_S=str(DRAIN_S)) as gateway:
-        async with hosting(gateway) as host:
-            crowd = await gather_crowd(gateway, host, viewers=3, orders_each=2, stock=6)
+        async with hosting(gateway) as (host, api):
+            crowd = await gather_crowd(gateway, host, api, viewers=3, orders_each=2, stock=6)
             await crowd.buy()
         postgres = postgres_pids(gateway)
         assert gateway.process is not None
@@ -357,8 +361,7 @@ async def test_a_stop_ends_in_time_also_when_the_ledger(way: str) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGSTOP if way == "hangs" else signal.SIGKILL)
             gateway.process.send_signal(signal.SIGTERM)
-            assert await exit_status(gateway, within_s=DRAIN_S + 2) == 0, gateway.log()[-3000:]
-            assert "child_killed" not in gateway.log()
+            await exits_clean(gateway, within_s=DRAIN_S + 2)
             assert [pid for pid in postgres if _lives(pid)] == []
         finally:
             for pid in postgres:
@@ -375,8 +378,8 @@ def _lives(pid: int) -> bool:
 
 async def test_after_a_kill_of_everything_the_same_folder_goes_on_selling_with_the_same_keys() -> None:
     with running_gateway(workers=2) as gateway:
-        async with hosting(gateway) as host:
-            crowd = await gather_crowd(gateway, host)
+        async with hosting(gateway) as (host, api):
+            crowd = await gather_crowd(gateway, host, api)
             buying = asyncio.ensure_future(crowd.buy())
             await crowd.some_answers(25)
             await asyncio.to_thread(gateway.kill_all)

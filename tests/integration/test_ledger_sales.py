@@ -29,10 +29,10 @@ DRAFT = SaleDraft(
         ItemDraft(
             sku="big tin",
             title="A big tin",
-            price_minor=10**13,
+            price_minor=9 * 10**12,
             stock=10**8,
             limit_per_viewer=10**8,
-            list_price_minor=10**13,
+            list_price_minor=9 * 10**12,
             floor_minor=0,
             image_url="https://x.example/tin.png",
         ),
@@ -83,7 +83,7 @@ async def test_a_sale_comes_back_as_it_was_asked_for(sales: LedgerSales, mint: I
         (2, "big tin", 10**8, 10**8),
     ]
     big = sale.items[1]
-    assert (big.price_minor, big.list_price_minor, big.floor_minor) == (10**13, 10**13, 0)
+    assert (big.price_minor, big.list_price_minor, big.floor_minor) == (9 * 10**12, 9 * 10**12, 0)
     assert sale.items[0].floor_minor is None
     assert mint.read_sale(sale.sale) == sale.sale_no
     assert await sales.find(sale.sale_no) == sale

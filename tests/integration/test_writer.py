@@ -1,23 +1,18 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
-import msgpack
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.clock import SystemClock
 from gateway.domain.acts import Act
-from gateway.domain.batch import ActColumns, AppliedOrders, Lease, OrderColumns, Place
-from gateway.domain.ids import IdMint
-from gateway.errors import LeaseLost, LedgerRejected, LedgerUnavailable
+from gateway.domain.batch import OrderColumns, Place
+from gateway.errors import LeaseLost, LedgerRejected
 from gateway.hot.connect import connect
-from gateway.hot.stream import RawEntry
 from gateway.ledger.batches import LedgerBatches
 from gateway.wire import bus
-from gateway.writer.writer import OrderWriter
 from tests.support.servers import eventually
 from tests.support.shop_floor import HOUR_MS, SHARD, ShopFloor, WatchedLedger, item, make_sale, shop_floor
 
@@ -541,65 +536,6 @@ async def test_what_stands_before_a_gap_is_applied(floor: ShopFloor) -> None:
 
 
 # Stopping, and what stays in the stream.
-
-
-class OneTurn:
-    """Stream and ledger of a writer whose batch fails in the same turn of the loop in which Valkey has been told."""
-
-    def __init__(self) -> None:
-        self.turn = asyncio.Event()
-        self.applying = asyncio.Event()
-
-    async def read(self, epoch: int, after_seq: int, *, count: int, wait_ms: int) -> list[RawEntry]:
-        return [RawEntry(1, 1, msgpack.packb(["orders", 7, 5, 1, [["vw_1", "k1", "f", 1, 1, 1900, ""]]]))]
-
-    async def applied(self, epoch: int, seq: int, *, keep: int) -> None:
-        await self.turn.wait()
-
-    async def take_lease(self, shard: int, *, holder: str, for_s: float) -> Lease:
-        return Lease(1, 0, 1)
-
-    async def apply_orders(self, at: Place, orders: OrderColumns) -> AppliedOrders:
-        self.applying.set()
-        await self.turn.wait()
-        raise LedgerUnavailable("away")
-
-    async def give_lease(self, shard: int, token: int) -> None: ...
-    async def apply_act(self, at: Place, act: ActColumns) -> bool: ...
-    async def park_order(self, at: Place, orders: OrderColumns, *, reason: str, entry: bytes) -> None: ...
-    async def shops_of(self, sales: Sequence[int]) -> dict[int, str]: ...
-    async def publish(self, message: bytes) -> None: ...
-    async def close(self) -> None: ...
-
-
-async def test_a_writer_that_is_cancelled_in_the_very_turn_in_which_a_batch_fails_ends() -> None:
-    """A process that is told to go must not wait for a writer that has overheard it."""
-    fake: Any = OneTurn()
-    writer = OrderWriter(
-        shard=0,
-        holder="writer_1",
-        stream=fake,
-        ledger=fake,
-        publisher=fake,
-        mint=IdMint(b"k" * 32),
-        clock=SystemClock(),
-        batch_max=10,
-    )
-    running = asyncio.ensure_future(writer.run())
-
-    async def cancel() -> None:
-        await fake.turn.wait()
-        running.cancel()
-
-    await asyncio.wait_for(fake.applying.wait(), 5)
-    cancelling = asyncio.ensure_future(cancel())
-    await asyncio.sleep(0)
-    fake.turn.set()
-    done, _ = await asyncio.wait([running], timeout=1)
-    await cancelling
-    running.cancel()
-    await asyncio.wait([running])
-    assert done == {running}
 
 
 async def test_stop_drains_what_the_stream_holds_and_gives_the_lease_back(floor: ShopFloor) -> None:

@@ -141,7 +141,7 @@ def test_an_act_is_an_entry_of_the_orders_stream_under_the_next_sequence_number(
     assert done == ("done", 1, 3, done.now_ms)
     entry = shard.stream()[-1]
     assert entry.id == "1-3"
-    assert entry.body == ["act", SALE, done.now_ms, 3, "stock", 1, -3, "host_9", "stock", "k1", "abc", ""]
+    assert entry.body == ["act", SALE, done.now_ms, 3, "stock", 1, -3, "host_9", "stock", "k1", "abc", "broken"]
     assert shard.facts()["seq"] == "3"
 
 

@@ -225,7 +225,7 @@ def test_groups_acts_and_releases_keep_the_rules_in_any_order(valkey_url: str) -
         run_state_machine_as_test(
             lambda: OrdersOfOneSale(shard, next(numbers)),
             settings=settings(
-                max_examples=40,
+                max_examples=80,
                 stateful_step_count=20,
                 deadline=None,
                 suppress_health_check=[HealthCheck.too_slow],

@@ -265,7 +265,7 @@ class ShopFloor:
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
-    """A cancel that falls into a failing turn may be overheard; a test that is not about that repeats it."""
+    """Insists: a driver that times something itself may keep one cancel to itself."""
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=1)

@@ -85,7 +85,7 @@ CREATE TABLE sale_items (
     item_no          smallint NOT NULL CHECK (item_no BETWEEN 1 AND 200),
     sku              text COLLATE "C" NOT NULL CHECK (length(sku) BETWEEN 1 AND 64),
     title            text NOT NULL CHECK (length(title) BETWEEN 1 AND 200),
-    price_minor      bigint NOT NULL CHECK (price_minor BETWEEN 0 AND 10000000000000),
+    price_minor      bigint NOT NULL CHECK (price_minor BETWEEN 0 AND 9000000000000),
     list_price_minor bigint CHECK (list_price_minor >= 0),
     floor_minor      bigint CHECK (floor_minor BETWEEN 0 AND price_minor),
     stock            integer NOT NULL CHECK (stock >= 0),
@@ -383,17 +383,30 @@ BEGIN
     RETURN became IS NOT NULL;
 END $$;
 
--- Moves the cursor past one order that the ledger cannot take at all; it is kept for people and its units go back.
-CREATE FUNCTION park_order(
-    p_shard smallint, p_epoch integer, p_from bigint, p_to bigint, p_token bigint, p_reason text, p_entry bytea,
-    p_sale integer, p_item smallint, p_viewer text, p_key text, p_quantity integer)
+-- Moves the cursor past an entry that the ledger cannot take; it is kept for people.
+CREATE FUNCTION park_entry(
+    p_shard smallint, p_epoch integer, p_from bigint, p_to bigint, p_token bigint, p_reason text, p_entry bytea)
 RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    next_no bigint;
 BEGIN
     PERFORM move_cursor(p_shard, p_epoch, p_from, p_to, p_token);
     INSERT INTO parked (shard, epoch, first_seq, last_seq, reason, entry)
         VALUES (p_shard, p_epoch, p_from + 1, p_to, p_reason, p_entry);
+END $$;
+
+-- The same for one order: beside the entry it is a refused row, so that it can be asked for, and its units go back.
+CREATE FUNCTION park_order(
+    p_shard smallint, p_epoch integer, p_from bigint, p_to bigint, p_token bigint, p_reason text, p_entry bytea,
+    p_sale integer, p_item smallint, p_order_id text, p_viewer text, p_key text, p_fingerprint text,
+    p_quantity integer, p_price bigint, p_at_ms bigint)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    next_no bigint;
+BEGIN
+    PERFORM park_entry(p_shard, p_epoch, p_from, p_to, p_token, p_reason, p_entry);
+    INSERT INTO orders (sale_no, order_id, viewer, item_no, quantity, price_minor, amount_minor, status, reason, epoch,
+                        seq, created_at_ms, fingerprint)
+        VALUES (p_sale, p_order_id, p_viewer, p_item, p_quantity, p_price, p_price * p_quantity, 'refused', 'data',
+                p_epoch, p_to, p_at_ms, p_fingerprint);
     UPDATE shards SET outbox_no = outbox_no + 1 WHERE shard = p_shard RETURNING outbox_no INTO next_no;
     INSERT INTO outbox VALUES (p_shard, next_no, p_sale, p_item, p_viewer, p_key, p_epoch, p_to, p_quantity);
 END $$;
