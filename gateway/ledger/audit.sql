@@ -84,7 +84,7 @@ SELECT format('%s: price %s, item %s costs %s', o.order_id, o.price_minor, o.ite
 WITH numbers AS (
     SELECT d.shard, o.seq FROM orders o JOIN sales s USING (sale_no) JOIN shops h USING (shop_no)
       JOIN shards d ON d.shard = h.shard AND d.epoch = o.epoch
-     WHERE d.shard = ANY($1::int2[])
+     WHERE d.shard = ANY($1::int2[]) AND o.reason IS DISTINCT FROM 'data'  -- those are counted as parked
     UNION ALL
     SELECT d.shard, a.seq FROM acts a JOIN shards d ON d.shard = a.shard AND d.epoch = a.epoch
      WHERE d.shard = ANY($1::int2[])
@@ -102,7 +102,7 @@ SELECT shard, count(*) AS numbers, sum(times)::bigint AS times, min(seq) AS lowe
 WITH numbers AS (
     SELECT d.shard, o.seq FROM orders o JOIN sales s USING (sale_no) JOIN shops h USING (shop_no)
       JOIN shards d ON d.shard = h.shard AND d.epoch = o.epoch
-     WHERE d.shard = ANY($1::int2[])
+     WHERE d.shard = ANY($1::int2[]) AND o.reason IS DISTINCT FROM 'data'  -- those are counted as parked
     UNION ALL
     SELECT d.shard, a.seq FROM acts a JOIN shards d ON d.shard = a.shard AND d.epoch = a.epoch
      WHERE d.shard = ANY($1::int2[])

@@ -17,7 +17,7 @@ async def api(gateway: Gateway) -> AsyncIterator[Api]:
 
 
 async def test_an_order_is_reserved_then_confirmed_and_can_be_read_every_way(api: Api) -> None:
-    sale, viewer = (await api.sale())["sale"], api.viewer("ann")
+    sale, viewer = (await api.sale())["sale"], api.viewer("ann-reads")
     answer = await api.order(sale, viewer, quantity=2, expect_amount_minor=3800, ref="guide-7", meta={"colour": "red"})
     assert (answer.status, answer.json["outcome"]) == (201, "reserved")
     order = answer.json["order"]
@@ -36,7 +36,7 @@ async def test_an_order_is_reserved_then_confirmed_and_can_be_read_every_way(api
     assert (await api.call("GET", f"/v1/orders/by-key/k1?sale={sale}", token=viewer)).json == confirmed
     own = (await api.call("GET", "/v1/orders?limit=1", token=viewer)).json
     assert own == {"items": [confirmed], "next": None}
-    assert (await api.call("GET", path)).json == {**confirmed, "sub": "ann"}
+    assert (await api.call("GET", path)).json == {**confirmed, "sub": "ann-reads"}
 
 
 async def test_who_prefers_to_wait_is_answered_at_the_confirmation(api: Api) -> None:

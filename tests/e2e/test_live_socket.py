@@ -940,15 +940,6 @@ async def test_six_hellos_of_a_viewer_at_once_let_five_in(calm: Stage, processes
     assert sorted(frame["t"] for frame in first) == ["bye", *["welcome"] * 5]
 
 
-async def test_the_sockets_of_a_viewer_are_counted_over_all_processes(calm: Stage, processes: tuple[int, int]) -> None:
-    token = calm.api.viewer()
-    for number in range(5):
-        await calm.enter(token, on=processes[number % 2])
-    sixth = await calm.open(token, on=processes[0])
-    await sixth.say({"t": "hello"})
-    assert (await sixth.said_bye())["code"] == 4029
-
-
 async def test_the_sockets_of_a_viewer_are_counted_a_room(calm: Stage, processes: tuple[int, int]) -> None:
     token = calm.api.viewer()
     for _ in range(5):

@@ -294,7 +294,8 @@ async def test_a_parked_order_is_listed_and_accounts_for_its_number(history: His
         " $$ BEGIN RAISE EXCEPTION 'poison' USING ERRCODE = '22000'; END $$"
     )
     await history.sql(
-        "CREATE TRIGGER poison BEFORE INSERT ON orders FOR EACH ROW WHEN (NEW.viewer = 'poison')"
+        "CREATE TRIGGER poison BEFORE INSERT ON orders FOR EACH ROW WHEN"
+        " (NEW.viewer = 'poison' AND NEW.status <> 'refused')"
         " EXECUTE FUNCTION poison()"
     )
     await history.place(("w1", "k", CUP, 1), ("poison", "k", CUP, 2), ("w2", "k", CUP, 1))

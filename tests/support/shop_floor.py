@@ -88,6 +88,9 @@ class WatchedLedger:
     async def apply_act(self, at: Place, act: ActColumns) -> bool:
         return await self.real.apply_act(at, act)
 
+    async def park_entry(self, at: Place, *, reason: str, entry: bytes) -> None:
+        await self.real.park_entry(at, reason=reason, entry=entry)
+
     async def park_order(self, at: Place, orders: OrderColumns, *, reason: str, entry: bytes) -> None:
         await self.real.park_order(at, orders, reason=reason, entry=entry)
 
