@@ -89,7 +89,7 @@ class PostgresServer:
         """Fast shutdown writes a checkpoint; when that takes too long, an immediate one loses nothing either."""
         await self._process.end([(signal.SIGINT, within_s), (signal.SIGQUIT, 0.5)])
         # A postmaster that had to be killed leaves children that hang as it did.
-        await end_orphans(self._folder, "postgres")
+        await end_orphans(self._folder, "postgres", patience_s=0.2)
 
     async def _make(self, binaries: Path) -> None:
         """Made beside its place and moved there whole, so that a kill in the middle leaves nothing half made."""

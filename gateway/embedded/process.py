@@ -157,19 +157,21 @@ async def run_tool(
         raise EmbeddedServerError(f"{name} failed ({process.returncode}):\n{output.decode(errors='replace')[-2000:]}")
 
 
-async def end_orphans(folder: Path, executable: str) -> None:
-    """Return when no living process of a former owner works in `folder`; the caller holds the data folder's lock.
+async def end_orphans(folder: Path, executable: str, *, patience_s: float = _ORPHANS_END_S) -> None:
+    """Return when no living process of a former owner works in `folder`, killing those left after `patience_s`.
+
+    The caller holds the data folder's lock.
 
     Only processes of that executable count, so that a shell somebody left in the folder is never touched.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
     while living := _living_in(folder, executable):
-        if loop.time() - began > _ORPHANS_END_S:
+        if loop.time() - began > patience_s:
             for pid in living:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        if loop.time() - began > 2 * _ORPHANS_END_S:
+        if loop.time() - began > patience_s + _ORPHANS_END_S:
             raise EmbeddedServerError(f"processes {living} of an earlier {executable} still use {folder}")
         await asyncio.sleep(_POLL_S)
 
