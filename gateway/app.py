@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -242,6 +243,7 @@ async def run_live(settings: Settings, *, index: int, on_ready: OnReady) -> int:
                 clock=base.clock,
             ),
             presence=edge.watch,
+            origins=edge.origins,
             room_may_exist=edge.rooms.may_exist,
             clock=base.clock,
             sockets_max=settings.max_sockets,
@@ -250,11 +252,12 @@ async def run_live(settings: Settings, *, index: int, on_ready: OnReady) -> int:
         async with _serving(base, [*edge.works(), server.run()]):
             await server.start(settings.host, settings.live_port, shared=settings.workers > 1)
             settle_memory()
-            on_ready({"role": f"live {index}", "live_url": f"ws://{_url_host(settings)}:{settings.live_port}"})
+            on_ready({"role": f"live {index}", "live_url": _live_url(settings)})
             await base.stopping.wait()
             edge.orders.stop_admitting()
-            await server.drain(settings.drain_s * 0.8)
+            # What is being decided is answered before anybody is told to leave.
             await _within(settings.drain_s * 0.2, edge.drained())
+            await server.drain(settings.drain_s * 0.7)
     return 0
 
 
@@ -296,7 +299,7 @@ async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
             orders=edge.orders,
             reader=edge.reader,
             book=edge.sales,
-            live_url=f"ws://{_url_host(settings)}:{settings.live_port}/v1/rooms/{{room}}/live",
+            live_url=f"{_live_url(settings)}/v1/rooms/{{room}}/live",
             ready=lambda: not base.stopping.is_set(),
             surface=settings.surface,
             max_body_bytes=settings.max_body_bytes,
@@ -320,7 +323,8 @@ async def run_writer(settings: Settings, *, on_ready: OnReady) -> int:
         assert settings.valkey_url and settings.database_url
         # Blocking reads wait on purpose; each shard's reader holds one connection, and telling Valkey another.
         client = connect(settings.valkey_url, max_connections=2 * len(base.hot) + 2, reply_timeout_s=5.0)
-        holder = f"{socket.gethostname()}:{os.getpid()}"
+        # Names of machines and numbers of processes repeat, in containers above all.
+        holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         writers = [
             OrderWriter(
                 shard=shard,
@@ -394,6 +398,10 @@ async def _serving(base: Base, works: Sequence[Coroutine[Any, Any, None]]) -> As
                     _, tasks = await asyncio.wait(tasks, timeout=0.2)
     finally:
         await admin.stop()
+
+
+def _live_url(settings: Settings) -> str:
+    return settings.live_url or f"ws://{_url_host(settings)}:{settings.live_port}"
 
 
 def _url_host(settings: Settings) -> str:

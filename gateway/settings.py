@@ -5,7 +5,6 @@ this module; everyone else is handed plain values.
 """
 
 import difflib
-import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.errors import SettingsError
 
@@ -26,7 +25,6 @@ ENV_FILE: Final = ".env"
 MASK: Final = "***"
 
 Source = Literal["default", "env", ".env", "flag"]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Names without our prefix, because shops and platforms already set them so.
 _URL_NAMES: Final = {
@@ -58,15 +56,6 @@ def _url_with_scheme(url: str, schemes: tuple[str, ...]) -> str:
     if parts.scheme not in schemes or not (parts.netloc or parts.path):
         raise ValueError(allowed)
     return url
-
-
-def _networks(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
-    except ValueError:
-        raise ValueError("addresses or networks separated by commas, such as 10.0.0.0/8,::1") from None
 
 
 ValkeyUrl = Annotated[str, AfterValidator(_valkey_url)]
@@ -115,6 +104,11 @@ class Settings(BaseSettings):
     live_port: Port = Field(
         default_factory=lambda values: values.get("port", 8080) + 1,
         description="port of the live sockets; by default the one after the api's",
+    )
+    live_url: str | None = Field(
+        default=None,
+        pattern=r"^wss?://[^/?#]+$",
+        description="where viewers reach the sockets, such as wss://live.example.com; by default host and live port",
     )
     admin_host: str = Field(default="127.0.0.1", min_length=1, description="address of metrics and health")
     admin_port: Port = Field(
@@ -167,9 +161,6 @@ class Settings(BaseSettings):
         default=16, ge=2, le=1000, description="connections to each Valkey a process opens at most"
     )
     max_body_bytes: int = Field(default=65_536, ge=1024, le=10_000_000, description="size of an HTTP body at most")
-    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = Field(
-        default=(), description="networks whose X-Forwarded-For is believed, separated by commas"
-    )
 
     _sources: Mapping[str, Source] = PrivateAttr(default_factory=lambda: MappingProxyType({}))
 

@@ -2,11 +2,11 @@
 -- control_sale: one act of a host on a sale, in the same stream as its orders, so that their order is a fact.
 -- KEYS[1] shard    hash    epoch, seq, open
 -- KEYS[2] sale     hash    hold, opens_at, closes_at, and per item no: stock, left
--- KEYS[3] acts     hash    caller|key -> fingerprint|epoch|seq of the act that the key holds
+-- KEYS[3] acts     hash    shop|caller|key -> fingerprint|epoch|seq of the act that the key holds
 -- KEYS[4] stream   stream  field o = msgpack ['act', sale no, at ms, seq, act, item no, value, actor, kind, key,
 --                          fingerprint, reason]
 -- ARGV[1] epoch  ARGV[2] sale no  ARGV[3] act: open | pause | resume | close | stock  ARGV[4] item no  ARGV[5] value
--- ARGV[6] actor  ARGV[7] key or ''  ARGV[8] fingerprint  ARGV[9] decide until ms  ARGV[10] reason
+-- ARGV[6] actor  ARGV[7] key or ''  ARGV[8] fingerprint  ARGV[9] decide until ms  ARGV[10] reason  ARGV[11] shop
 -- Returns [word, epoch, seq, now ms]; seq is the sequence number the ledger must reach for the act to be kept:
 --   done | same (already so) | replayed | key_reused | late | ended (closed is final) | in_use (stock under what is held
 --   or sold) | epoch | unloaded
@@ -20,7 +20,7 @@ local seq = tonumber(facts[2] or 0)
 local function answer(word, at) return { word, tonumber(facts[1] or 0), at or seq, now } end
 if facts[3] ~= '1' or facts[1] ~= epoch then return answer('epoch') end
 
-local memory = ARGV[6] .. '|' .. ARGV[7]
+local memory = (ARGV[11] or '') .. '|' .. ARGV[6] .. '|' .. ARGV[7]
 if ARGV[7] ~= '' then
   local earlier = redis.call('HGET', acts, memory)
   if earlier then

@@ -38,6 +38,10 @@ class Origins:
         await self._refresh()
         return origin in (self._all if shop is None else self._of_shop.get(shop, frozenset()))
 
+    def refuses(self, origin: str) -> bool:
+        """Whether no shop lists it, as far as is known without asking; what is not fresh refuses nobody."""
+        return self._is_fresh() and origin not in self._all
+
     def forget(self) -> None:
         self._fresh_until_s = 0.0
 

@@ -60,7 +60,7 @@ def writer(data: DataOption = None) -> None:
 
 
 def keeper(data: DataOption = None) -> None:
-    """Do what time does, such as opening windows and expiring orders, until SIGTERM."""
+    """Open shards, load sales that Valkey lacks, return released units, until SIGTERM."""
     settings = reach_servers(data)
     from gateway import app
 

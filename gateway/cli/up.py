@@ -169,7 +169,7 @@ def _running(settings: Settings, urls: ServerUrls, *, embedded: bool) -> Running
         database_url=urls.database_url,
         embedded=embedded,
         url=f"http://{host}:{settings.port}",
-        live_url=f"ws://{host}:{settings.live_port}",
+        live_url=settings.live_url or f"ws://{host}:{settings.live_port}",
         admin_url=f"http://{admin_host}:{settings.admin_port}",
     )
 

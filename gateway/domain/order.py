@@ -76,6 +76,8 @@ class OrderRequest(msgspec.Struct, gc=False):
     answer: "Callable[[OrderAnswer | Exception], None]"
     sent: bool = False
     """Once true, an answer that never came back means that the outcome is unknown."""
+    last: "OrderAnswer | Exception | None" = None
+    """The last word on a request whose earlier reply was lost; it stands once its time to be decided is over."""
 
 
 class OrderAnswer(msgspec.Struct, frozen=True, gc=False):

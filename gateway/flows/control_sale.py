@@ -46,6 +46,7 @@ class Control(Protocol):
         key: str = "",
         fingerprint: str = "",
         reason: str = "",
+        shop: str = "",
         arrived_s: float | None = None,
     ) -> tuple[int, int, bool]:
         """(epoch, sequence number to wait for, replayed)."""
@@ -133,6 +134,7 @@ class ControlSale:
                     key=key,
                     fingerprint=fingerprint,
                     reason=reason,
+                    shop=sale.shop,
                     arrived_s=arrived_s,
                 )
             except HotUnavailable as error:

@@ -27,6 +27,7 @@ FORGET_AFTER_S = 900.0
 _ASK_EVERY_S = 0.5
 _ASK_MOST = 2_000
 _EARLY_MAX = 10_000
+_SOON_MAX = 20_000
 
 
 class Ledger(Protocol):
@@ -90,7 +91,8 @@ class OrderWatch:
             del self._early[order]
         elif order not in self._waiting:
             self._waiting[order] = _Waiting(sale_no=sale_no, shop=shop, viewer=viewer, placed_s=self._clock.monotonic())
-        if ask_now:
+        if ask_now and len(self._soon) < _SOON_MAX:
+            # Past the bound it waits for the usual question, two seconds later.
             self._soon.append(order)
             self._hurry.set()
 

@@ -9,6 +9,7 @@ from gateway.domain.ids import IdMint, OrderId
 from gateway.domain.order import Order, OrderStatus
 from gateway.domain.sale import Sale
 from gateway.errors import LedgerUnavailable, NotFound
+from gateway.flows.access import require_room
 from gateway.flows.order_watch import OrderWatch
 from gateway.flows.sale_book import SaleBook
 from gateway.wire import entries
@@ -48,6 +49,7 @@ class OrderReader:
         sale = None if place is None else await self._book.by_no(place.sale_no)
         if place is None or sale is None or sale.shop != caller.shop:
             raise NotFound("There is no such order.")
+        require_room(caller, sale.room)
         order = await self._find(sale, order_id, place.epoch, place.seq)
         if order is None or not (caller.is_staff or order.viewer == caller.sub):
             raise NotFound("There is no such order.")
@@ -56,6 +58,7 @@ class OrderReader:
     async def by_key(self, caller: Caller, sale_id: str, key: str) -> Order:
         """The order a key of the caller holds; NotFound means that it holds none yet."""
         sale = await self._book.get(caller.shop, sale_id)
+        require_room(caller, sale.room)
         found = (await self.by_keys(caller.sub, [(sale, key)]))[0]
         if found is None:
             raise NotFound("The key holds nothing yet; repeat with the same key.")
@@ -88,6 +91,7 @@ class OrderReader:
         self, caller: Caller, sale_id: str, *, status: str | None, limit: int, after: str | None
     ) -> tuple[list[Order], str | None]:
         sale = await self._book.get(caller.shop, sale_id)
+        require_room(caller, sale.room)
         return _page(await self._ledger.of_sale(sale.sale_no, status=status, limit=limit + 1, after=after), limit)
 
     async def confirmed(self, order_id: OrderId, within_s: float) -> Order | None:

@@ -15,6 +15,7 @@ from gateway.domain.ids import OrderId
 from gateway.domain.order import MAX_META_BYTES, OrderAnswer, OrderOutcome, OrderRequest
 from gateway.domain.sale import Sale
 from gateway.errors import Forbidden, GatewayError, Invalid, NotFound, Overloaded, Unavailable
+from gateway.flows.access import require_room
 from gateway.flows.sale_book import SaleBook
 from gateway.metrics import ORDER_SECONDS, ORDERS
 
@@ -134,7 +135,7 @@ class PlaceOrder:
                 self._submit(request, caller, await self._book.get(caller.shop, sale_id), sku)
             except GatewayError as error:
                 # Nothing was sent, so whatever went wrong with the look-up, nothing happened.
-                known = error if isinstance(error, NotFound | Invalid | Overloaded) else Unavailable()
+                known = error if isinstance(error, NotFound | Invalid | Overloaded | Forbidden) else Unavailable()
                 self._refuse(request.answer, known)
             except Exception as error:
                 log.exception("sale_not_looked_up")
@@ -145,6 +146,7 @@ class PlaceOrder:
         self._tasks.create_task(look_up())
 
     def _submit(self, request: OrderRequest, caller: Caller, sale: Sale, sku: str) -> None:
+        require_room(caller, sale.room)
         request.item_no = _item_no(sale, sku)
         request.sale_no = sale.sale_no
         request.fingerprint = _fingerprint(request)

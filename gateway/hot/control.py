@@ -37,6 +37,7 @@ class HotControl:
         key: str = "",
         fingerprint: str = "",
         reason: str = "",
+        shop: str = "",
         arrived_s: float | None = None,
     ) -> ActDone:
         """Raises Conflict (closed is final), StockInUse, KeyReused, ShardClosed or Unavailable: nothing happened then.
@@ -48,7 +49,7 @@ class HotControl:
         if not shard.clock.known:
             await shard.read_clock(now_s)
         word, epoch, seq, now_ms = await self._control(
-            [keys.shard, keys.sale(sale_no), keys.acts(sale_no), keys.stream],
+            [keys.shard, keys.sale(sale_no), keys.acts, keys.stream],
             [
                 shard.epoch,
                 sale_no,
@@ -60,6 +61,7 @@ class HotControl:
                 fingerprint,
                 shard.clock.ms_at(until_s),
                 reason,
+                shop,
             ],
         )
         shard.clock.learn(now_ms, now_s)

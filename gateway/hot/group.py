@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from gateway.clock import Clock
-from gateway.domain.order import DECIDE_WITHIN_S, OrderAnswer, OrderRequest
+from gateway.domain.order import DECIDE_WITHIN_S, OrderAnswer, OrderOutcome, OrderRequest
 from gateway.errors import GatewayError, HotUnavailable, OutcomeUnknown, Overloaded, ShardClosed, Unavailable
 from gateway.metrics import GROUP_CALL_SECONDS, GROUP_SIZE
 
@@ -97,6 +97,11 @@ class GroupCalls:
                     self._called_at_s.clear()
                 self._called_at_s[sale_no] = self._clock.monotonic()
                 group = [queue.popleft() for _ in range(min(len(queue), self._group_max))]
+                oldest_s = self._clock.monotonic() - DECIDE_WITHIN_S
+                if group[0].arrived_s < oldest_s:
+                    # Nobody waits for these any more, and each call that Valkey does not answer costs seconds.
+                    self._give_up([each for each in group if each.arrived_s < oldest_s])
+                    group = [each for each in group if each.arrived_s >= oldest_s]
                 await self._decide(sale_no, group)
         except asyncio.CancelledError:
             self._give_up(list(queue))
@@ -119,14 +124,14 @@ class GroupCalls:
                 answers = await self._decider.decide(sale_no, group)
                 GROUP_CALL_SECONDS.observe(self._clock.monotonic() - started_s)
                 GROUP_SIZE.observe(len(group))
-                for request, answer in zip(group, answers, strict=True):
-                    self._answer(request, answer)
-                return
+                group = self._final(group, answers)
+                if not group:
+                    return
             except HotUnavailable as error:
                 # It may have been decided. The same keys are asked again, so that an effect is given once.
                 log.warning("group_call_lost", sale_no=sale_no, orders=len(group), error=str(error))
                 for request in group:
-                    request.sent = True
+                    request.sent, request.last = True, None
             except ShardClosed:
                 pass
             except asyncio.CancelledError:
@@ -137,8 +142,8 @@ class GroupCalls:
                 self._answer_all(group, OutcomeUnknown())
                 return
             now_s = self._clock.monotonic()
-            self._give_up([each for each in group if now_s - each.arrived_s + pause_s >= DECIDE_WITHIN_S])
-            group = [each for each in group if now_s - each.arrived_s + pause_s < DECIDE_WITHIN_S]
+            self._give_up([each for each in group if now_s - each.arrived_s >= DECIDE_WITHIN_S])
+            group = [each for each in group if now_s - each.arrived_s < DECIDE_WITHIN_S]
             try:
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0) if group else 0)
             except asyncio.CancelledError:
@@ -146,15 +151,34 @@ class GroupCalls:
                 raise
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
+    def _final(self, group: list[OrderRequest], answers: Sequence[OrderAnswer | GatewayError]) -> list[OrderRequest]:
+        """Gives the answers that stand; those left are to be asked again.
+
+        A call whose reply was lost may still lie in front of Valkey and be decided after this one. So a refusal does
+        not stand for a request that was in it until its time to be decided is over.
+        """
+        again: list[OrderRequest] = []
+        for request, answer in zip(group, answers, strict=True):
+            if not request.sent or (isinstance(answer, OrderAnswer) and answer.outcome is OrderOutcome.RESERVED):
+                self._answer(request, answer)
+            elif self._clock.monotonic() - request.arrived_s < DECIDE_WITHIN_S:
+                request.last = answer
+                again.append(request)
+            else:
+                # By now the script says only that it is late; the refusal before that says why.
+                self._answer(request, request.last or answer)
+        return again
+
     def _give_up(self, group: list[OrderRequest]) -> None:
         for request in group:
-            self._answer(request, OutcomeUnknown() if request.sent else Unavailable(retry_after_ms=1000))
+            unknown = OutcomeUnknown() if request.sent else Unavailable(retry_after_ms=1000)
+            self._answer(request, request.last or unknown)
 
     def _answer_all(self, group: list[OrderRequest], answer: GatewayError) -> None:
         for request in group:
             self._answer(request, answer)
 
-    def _answer(self, request: OrderRequest, answer: OrderAnswer | GatewayError) -> None:
+    def _answer(self, request: OrderRequest, answer: OrderAnswer | Exception) -> None:
         try:
             request.answer(answer)
         except Exception:

@@ -37,7 +37,10 @@ class HotOrders:
         """One answer a request, in their order. See `group.Decider` for what is raised."""
         shard = self._shard
         if not shard.clock.known:
-            await shard.read_clock(self._clock.monotonic())
+            try:
+                await shard.read_clock(self._clock.monotonic())
+            except HotUnavailable as error:
+                raise ShardClosed(str(error)) from error  # nothing was sent
         requests = [
             (
                 request.viewer,

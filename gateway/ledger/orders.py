@@ -46,7 +46,8 @@ def _order(row: Any) -> Order:
         discount_minor=row["discount_minor"],
         amount_minor=row["amount_minor"],
         status=OrderStatus(row["status"]),
-        reason=row["reason"],
+        # The ledger keeps which of its judgements it was, for people; to viewers all of them are one.
+        reason=None if row["reason"] is None else "lost" if row["reason"] == "lost" else "ledger",
         created_at_ms=row["created_at_ms"],
         pay_by_ms=row["pay_by_ms"],
         extra=row["extra"] or "",

@@ -33,7 +33,9 @@ def ledger_errors() -> Iterator[None]:
         if state == LEASE_LOST:
             raise LeaseLost(str(error)) from error
         if state[:2] in {"22", "23"}:
-            raise LedgerRejected(str(error)) from error
+            # Not the error's own text: its detail shows the row, with who ordered what.
+            where = error.constraint_name or error.column_name or error.table_name or ""
+            raise LedgerRejected(f"{state} {where}".strip()) from error
         raise LedgerUnavailable(f"PostgreSQL: {error}") from error
     except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
         raise LedgerUnavailable(f"PostgreSQL: {error or type(error).__name__}") from error

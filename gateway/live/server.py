@@ -48,6 +48,11 @@ class Watch(Protocol):
     async def snapshot(self, room: Room) -> frames.Snapshot: ...
 
 
+class Origins(Protocol):
+    async def allows(self, origin: str, *, shop: str | None) -> bool: ...
+    def refuses(self, origin: str) -> bool: ...
+
+
 class Presence(Protocol):
     def join(self, shop: str, viewer: str, sink: Any) -> None: ...
     def leave(self, shop: str, viewer: str, sink: Any) -> None: ...
@@ -64,6 +69,7 @@ class LiveServer:
         authenticator: Authenticator,
         watch: Watch,
         presence: Presence,
+        origins: Origins,
         room_may_exist: Callable[[str], bool],
         clock: Clock,
         sockets_max: int,
@@ -72,6 +78,7 @@ class LiveServer:
         self._authenticator = authenticator
         self._watch = watch
         self._presence = presence
+        self._origins = origins
         self._room_may_exist = room_may_exist
         self._clock = clock
         self._sockets_max = sockets_max
@@ -136,6 +143,9 @@ class LiveServer:
         except GatewayError as error:
             log.warning("room_not_read", error=str(error))
             return
+        except Exception:
+            log.exception("room_not_read")
+            return
         for at, session in enumerate([each for each in self._sessions if each.room == room_id]):
             session.bye(CloseCode.ROOM_ENDED, "the room has ended")
             if at % 100 == 99:
@@ -153,6 +163,9 @@ class LiveServer:
             return _answer(HTTPStatus.NOT_FOUND, b"no such room")
         if not self._ready or len(self._sessions) >= self._sockets_max:
             return _answer(HTTPStatus.SERVICE_UNAVAILABLE, b"full", retry_after_s=random.randint(1, 5))
+        origin = request.headers.get("Origin")
+        if origin is not None and self._origins.refuses(origin):
+            return _answer(HTTPStatus.FORBIDDEN, b"this page may not connect")
         token = _bearer(request)
         if token is not None:
             # A token in the header is judged before the upgrade, unless its key has to be asked for first.
@@ -167,7 +180,7 @@ class LiveServer:
         offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
         codec = next((BY_PROTOCOL[name] for name in offered if name in BY_PROTOCOL), JSON)
         chosen = {"Sec-WebSocket-Protocol": codec.protocol} if codec.protocol in offered else None
-        session = Session(host=self, room=parts[3], codec=codec, token=token)
+        session = Session(host=self, room=parts[3], codec=codec, token=token, origin=origin)
         return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(chosen), session)
 
     # What sessions ask of the server.
@@ -230,6 +243,8 @@ class LiveServer:
             raise Unauthorized
         caller = await self._authenticator.verify(token)
         room = await self._watch.check(caller, session.room)
+        if session.origin is not None and not await self._origins.allows(session.origin, shop=caller.shop):
+            raise Forbidden("This page may not connect.")
         if room.state is RoomState.ENDED:
             session.bye(CloseCode.ROOM_ENDED, "the room has ended")
             return
@@ -275,6 +290,9 @@ class LiveServer:
             self._time_token(session, caller)
         except GatewayError as error:
             session.fail(error)
+        except Exception:
+            log.exception("refresh_broke")
+            session.fail(GatewayError())
 
 
 def _bearer(request: WSUpgradeRequest) -> str | None:
@@ -291,4 +309,7 @@ def _answer(status: HTTPStatus, body: bytes, *, retry_after_s: int | None = None
 
 def _quiet_logger() -> Any:
     """One adapter for all sockets: picows makes a logger a socket from a name, and those are never freed."""
-    return logging.LoggerAdapter(logging.getLogger("picows.live"), {})
+    logger = logging.getLogger("picows.live")
+    # A line for everything that is no WebSocket would let anybody fill the log.
+    logger.setLevel(logging.CRITICAL)
+    return logging.LoggerAdapter(logger, {})

@@ -76,17 +76,19 @@ class Session(WSListener):
         "codec",
         "greeted",
         "joined",
+        "origin",
         "room",
         "token",
         "transport",
     )
 
-    def __init__(self, *, host: Host, room: str, codec: Codec, token: str | None) -> None:
+    def __init__(self, *, host: Host, room: str, codec: Codec, token: str | None, origin: str | None = None) -> None:
         self._host = host
         self.room = room
         self.codec = codec
         self.token = token
         """Of the upgrade's Authorization header, if it had one."""
+        self.origin = origin
         self.joined: Caller | None = None
         """Who is told of later states through this socket; set while the welcome is still being made."""
         self.caller: Caller | None = None
@@ -180,6 +182,9 @@ class Session(WSListener):
         if (kind is WSMsgType.TEXT) is not self.codec.is_text:
             self.close(CloseCode.UNSUPPORTED_DATA, "wrong kind of frame for this subprotocol")
             return
+        if not self.greeted:
+            self._read_hello(payload)
+            return
         try:
             frame = self.codec.decode(payload)
         except NotAllowed as error:
@@ -192,8 +197,8 @@ class Session(WSListener):
         except Unreadable as error:
             self._count_broken(payload, str(error))
             return
-        if self.caller is None or not self.greeted:
-            self._before_welcome(frame)
+        if self.caller is None:
+            self.bye(CloseCode.NO_HELLO, "the frame after hello waits for welcome")
             return
         match frame:
             case frames.PlaceOrder():
@@ -218,12 +223,19 @@ class Session(WSListener):
             case frames.Hello():
                 self.fail(Invalid("The socket has said hello already.", param="t"))
 
-    def _before_welcome(self, frame: frames.FromViewer) -> None:
-        if isinstance(frame, frames.Hello) and self.caller is None and not self.greeted:
-            self.greeted = True  # a second hello while the first is looked at is as wrong as after it
+    def _read_hello(self, payload: bytes | memoryview) -> None:
+        """The first frame is hello; whatever else it is ends the socket."""
+        try:
+            frame = self.codec.decode(payload)
+        except (NotAllowed, UnknownFrame, Unreadable):
+            frame = None
+        if isinstance(frame, frames.Hello):
+            self.greeted = True
             self._host.greet(self, frame)
+        elif self.codec.is_text and not _is_utf8(payload):
+            self.close(CloseCode.INVALID_TEXT, "not UTF-8")
         else:
-            self.bye(CloseCode.NO_HELLO, "the first frame is hello, and the next waits for welcome")
+            self.bye(CloseCode.NO_HELLO, "the first frame is hello")
 
     def _count_broken(self, payload: bytes | memoryview, message: str) -> None:
         if self.codec.is_text and not _is_utf8(payload):

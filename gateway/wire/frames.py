@@ -55,6 +55,13 @@ class PlaceOrder(Struct, tag_field="t", tag="order", gc=False):
     expect_amount_minor: AmountMinor | None = None
     ref: Reference | None = None
     meta: Any = None
+    # Not the viewer's to say, or not built: refused rather than ignored, since the viewer would count on it.
+    coupon_claim: None = None
+    pickup: None = None
+    price_minor: None = None
+    amount_minor: None = None
+    discount_minor: None = None
+    currency: None = None
 
 
 class Claim(Struct, tag_field="t", tag="claim", gc=False):

@@ -144,7 +144,7 @@ class LuaShard:
         keys = self.keys
         word, at_epoch, seq, now_ms = self.call(
             "control_sale",
-            [keys.shard, keys.sale(sale_no), keys.acts(sale_no), keys.stream],
+            [keys.shard, keys.sale(sale_no), keys.acts, keys.stream],
             [epoch, sale_no, act, item, value, actor, key, fingerprint, until_ms, reason],
         )
         return Done(word.decode(), at_epoch, seq, now_ms)
