@@ -246,7 +246,13 @@ async def test_a_killed_process_is_started_again_and_no_answer_is_lost(busy: Gat
                 again = KILLED[victim](busy)
             except (IndexError, ValueError, psutil.NoSuchProcess):
                 return False
-            return again != pid and await status_of(f"{busy.admin_url}/readyz") == 200
+            if again == pid or await status_of(f"{busy.admin_url}/readyz") != 200:
+                return False
+            try:
+                await (await asyncpg.connect(busy.servers()["database_url"])).close()
+            except (OSError, asyncpg.PostgresError):
+                return False  # a killed PostgreSQL recovers for a moment
+            return True
 
         await eventually(is_back, within_s=30)
         await all_true(crowd, host)
