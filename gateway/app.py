@@ -249,6 +249,7 @@ async def run_live(settings: Settings, *, index: int, on_ready: OnReady) -> int:
             sockets_max=settings.max_sockets,
         )
         edge.on_room_changed = server.room_changed
+        await edge.authenticator.prepare()
         async with _serving(base, [*edge.works(), server.run()]):
             await server.start(settings.host, settings.live_port, shared=settings.workers > 1)
             settle_memory()
@@ -304,6 +305,7 @@ async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
             surface=settings.surface,
             max_body_bytes=settings.max_body_bytes,
         )
+        await edge.authenticator.prepare()
         server = ApiServer(app, stop_within_s=settings.drain_s * 0.5)
         async with _serving(base, [*edge.works()]):
             await server.start(settings.host, settings.port)

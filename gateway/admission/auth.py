@@ -38,6 +38,7 @@ _KEY_RETRY_S: Final = 1.0
 
 class Keys(Protocol):
     async def find_key(self, kid: str) -> SigningKey | None: ...
+    async def newest(self, most: int) -> list[SigningKey]: ...
 
 
 class _Claims(msgspec.Struct):
@@ -95,6 +96,12 @@ class Authenticator:
         self._unknown_per_s = unknown_per_s
         self._credit = unknown_per_s
         self._credit_at_s = clock.monotonic()
+
+    async def prepare(self) -> None:
+        """Learns the keys there are, so that forged ones cannot keep them out after a start."""
+        fresh_until_s = self._clock.monotonic() + _KEY_FRESH_S
+        for key in await self._source.newest(_KEYS_MAX):
+            self._keys[key.kid] = _Known(key, fresh_until_s)
 
     def cached(self, token: str) -> Caller | None:
         """The caller when this token was verified before and still holds; never asks, never checks a signature."""

@@ -61,9 +61,9 @@ class HotShard:
         else:
             self.seq_seen = max(self.seq_seen, seq)
 
-    async def open(self, *, epoch: int, last_seq: int, outbox_no: int) -> str:
+    async def open(self, *, epoch: int, last_seq: int, outbox_no: int, opened: bool = False) -> str:
         """Makes a new shard sell; answers `created`, `open` or `lost` (shut until recounted from the ledger)."""
-        word, _, seq = await self._open([self.keys.shard], [epoch, last_seq, outbox_no])
+        word, _, seq = await self._open([self.keys.shard], [epoch, last_seq, outbox_no, int(opened)])
         if word != b"lost":
             self.enter_epoch(epoch, int(seq))
         return str(word, "ascii")

@@ -25,10 +25,13 @@ class ShardRow(Protocol):
     def last_seq(self) -> int: ...
     @property
     def outbox_no(self) -> int: ...
+    @property
+    def opened(self) -> bool: ...
 
 
 class Shards(Protocol):
     async def all(self) -> Sequence[ShardRow]: ...
+    async def mark_opened(self, shard: int) -> None: ...
 
 
 class Sales(Protocol):
@@ -46,7 +49,7 @@ class HotShard(Protocol):
     def shard(self) -> int: ...
     @property
     def seq_seen(self) -> int: ...
-    async def open(self, *, epoch: int, last_seq: int, outbox_no: int) -> str: ...
+    async def open(self, *, epoch: int, last_seq: int, outbox_no: int, opened: bool) -> str: ...
     async def load_sale(self, sale: Sale) -> None: ...
 
 
@@ -98,13 +101,15 @@ class ShardKeeper:
 
     async def _look(self, row: ShardRow) -> None:
         hot = self._hot[row.shard]
-        word = await hot.open(epoch=row.epoch, last_seq=row.last_seq, outbox_no=row.outbox_no)
+        word = await hot.open(epoch=row.epoch, last_seq=row.last_seq, outbox_no=row.outbox_no, opened=row.opened)
         SHARD_OPEN.labels(row.shard).set(0 if word == "lost" else 1)
         if self._said.get(row.shard) != word:
             self._said[row.shard] = word
             (log.critical if word == "lost" else log.info)(f"shard_{word}", shard=row.shard, epoch=row.epoch)
         if word == "lost":
             return
+        if not row.opened:
+            await self._shards.mark_opened(row.shard)
         for sale in await self._sales.unloaded(row.shard, row.epoch):
             await hot.load_sale(sale)
             await self._sales.mark_loaded(sale.sale_no, row.epoch)

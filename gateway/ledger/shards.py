@@ -10,6 +10,8 @@ class ShardRow(NamedTuple):
     epoch: int
     last_seq: int
     outbox_no: int
+    opened: bool
+    """Valkey was given it once."""
 
 
 class LedgerShards:
@@ -27,10 +29,13 @@ class LedgerShards:
         )
 
     async def all(self) -> list[ShardRow]:
-        rows = await self._ledger.fetch("SELECT shard, epoch, last_seq, outbox_no FROM shards ORDER BY shard")
+        rows = await self._ledger.fetch("SELECT shard, epoch, last_seq, outbox_no, opened FROM shards ORDER BY shard")
         return [ShardRow(*row) for row in rows]
 
     async def cursor(self, shard: int) -> tuple[int, int]:
         """(epoch, last sequence number applied)."""
         row = await self._ledger.fetchrow("SELECT epoch, last_seq FROM shards WHERE shard = $1", shard)
         return row["epoch"], row["last_seq"]
+
+    async def mark_opened(self, shard: int) -> None:
+        await self._ledger.execute("UPDATE shards SET opened = true WHERE shard = $1", shard)

@@ -165,6 +165,7 @@ class Row(NamedTuple):
     epoch: int = 1
     last_seq: int = 0
     outbox_no: int = 0
+    opened: bool = True
 
 
 class Shards:
@@ -197,7 +198,7 @@ class Hot:
         self.shard = shard
         self._error = error
 
-    async def open(self, *, epoch: int, last_seq: int, outbox_no: int) -> str:
+    async def open(self, *, epoch: int, last_seq: int, outbox_no: int, opened: bool) -> str:
         if self._error is not None:
             raise self._error
         return "open"

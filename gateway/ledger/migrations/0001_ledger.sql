@@ -17,7 +17,7 @@ CREATE TABLE shards (
     epoch        integer NOT NULL DEFAULT 1 CHECK (epoch BETWEEN 1 AND 65535),
     last_seq     bigint NOT NULL DEFAULT 0 CHECK (last_seq >= 0),
     outbox_no    bigint NOT NULL DEFAULT 0 CHECK (outbox_no >= 0),
-    run_id       text,                                   -- of the Valkey this epoch was opened on
+    opened       boolean NOT NULL DEFAULT false,         -- Valkey was given it once: found missing there, it is lost
     lease_holder text,
     lease_token  bigint NOT NULL DEFAULT 0,              -- grows with every change of holder; fences the one before
     lease_until  timestamptz NOT NULL DEFAULT '-infinity'
