@@ -994,7 +994,8 @@ async def test_control_frames_that_nobody_reads_the_answers_of_take_no_memory_wi
                 await raw.writer.drain()
     except (ConnectionError, TimeoutError):
         pass  # cut, or read no further: both bound it
-    assert live_memory(gateway) - before < 10_000_000
+    # The flood is 52 MB, and kept as messages ten times that.
+    assert live_memory(gateway) - before < 30_000_000
 
 
 def live_memory(gateway: Gateway) -> int:
