@@ -3,10 +3,13 @@
 One connection of its own, no pool: while PostgreSQL is away the writer alone decides how to wait.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from gateway.domain.batch import ActColumns, AppliedOrders, Lease, OrderColumns, Place
+from gateway.errors import LedgerUnavailable
 from gateway.ledger.pool import ledger_errors, open_connection
 
 _TAKE_LEASE = """
@@ -41,21 +44,30 @@ class LedgerBatches:
             self._connection = await open_connection(self._url)
         return self._connection
 
+    @asynccontextmanager
+    async def _using(self) -> AsyncIterator[Any]:
+        """The connection, dropped when what was asked over it did not end as it should: its state is anyone's guess."""
+        connection = await self._open()
+        try:
+            with ledger_errors():
+                yield connection
+        except (LedgerUnavailable, asyncio.CancelledError):
+            connection.terminate()
+            self._connection = None
+            raise
+
     async def take_lease(self, shard: int, *, holder: str, for_s: float) -> Lease | None:
         """Takes or prolongs the lease, by PostgreSQL's clock; None while another holds it."""
-        connection = await self._open()
-        with ledger_errors():
+        async with self._using() as connection:
             row = await connection.fetchrow(_TAKE_LEASE, shard, holder, for_s)
         return Lease(row["epoch"], row["last_seq"], row["lease_token"]) if row else None
 
     async def give_lease(self, shard: int, token: int) -> None:
-        connection = await self._open()
-        with ledger_errors():
+        async with self._using() as connection:
             await connection.execute(_GIVE_LEASE, shard, token)
 
     async def apply_orders(self, at: Place, orders: OrderColumns) -> AppliedOrders:
-        connection = await self._open()
-        with ledger_errors():
+        async with self._using() as connection:
             row = await connection.fetchrow(
                 _APPLY_ORDERS,
                 *at,
@@ -78,8 +90,7 @@ class LedgerBatches:
 
     async def apply_act(self, at: Place, act: ActColumns) -> bool:
         """False when the ledger could not take a change of stock; the act is kept, without effect."""
-        connection = await self._open()
-        with ledger_errors():
+        async with self._using() as connection:
             return bool(
                 await connection.fetchval(
                     _APPLY_ACT,
@@ -99,14 +110,12 @@ class LedgerBatches:
 
     async def park_entry(self, at: Place, *, reason: str, entry: bytes) -> None:
         """Moves the cursor past an entry that the ledger cannot take; it is kept for people."""
-        connection = await self._open()
-        with ledger_errors():
+        async with self._using() as connection:
             await connection.execute(_PARK_ENTRY, *at, _clean(reason)[:500], entry)
 
     async def park_order(self, at: Place, orders: OrderColumns, *, reason: str, entry: bytes) -> None:
         """The same for one order, which also becomes a refused row and gives its units back."""
-        connection = await self._open()
-        with ledger_errors():
+        async with self._using() as connection:
             await connection.execute(
                 _PARK_ORDER,
                 *at,
@@ -124,8 +133,7 @@ class LedgerBatches:
             )
 
     async def shops_of(self, sales: Sequence[int]) -> dict[int, str]:
-        connection = await self._open()
-        with ledger_errors():
+        async with self._using() as connection:
             return {row["sale_no"]: row["shop"] for row in await connection.fetch(_SHOPS, sales)}
 
     async def close(self) -> None:

@@ -37,7 +37,7 @@ def ledger_errors() -> Iterator[None]:
             where = error.constraint_name or error.column_name or error.table_name or ""
             raise LedgerRejected(f"{state} {where}".strip()) from error
         raise LedgerUnavailable(f"PostgreSQL: {error}") from error
-    except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
         raise LedgerUnavailable(f"PostgreSQL: {error or type(error).__name__}") from error
 
 
