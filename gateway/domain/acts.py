@@ -9,3 +9,4 @@ class Act(StrEnum):
     RESUME = "resume"
     CLOSE = "close"
     STOCK = "stock"
+    PRICE = "price"

@@ -50,6 +50,17 @@ class ActColumns(NamedTuple):
     reason: str
 
 
+class LateColumns(NamedTuple):
+    """A revival of an expired order, as the ledger's function takes it."""
+
+    sale_no: int
+    payment_no: int
+    item_no: int
+    viewer: str
+    order_id: str
+    quantity: int
+
+
 class Place(NamedTuple):
     """Where a batch stands: it moves the cursor of `shard` in `epoch` from `after` to `last` under the lease
     `token`."""

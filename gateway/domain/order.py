@@ -16,6 +16,10 @@ KEY_PATTERN = r"^[A-Za-z0-9\-_.:]{1,64}\Z"  # not `$`, which would let a line br
 DECIDE_WITHIN_S = 5.0
 
 
+# Why an order was refused that Valkey had promised and lost before the ledger had it.
+LOST = "lost"
+
+
 class OrderOutcome(StrEnum):
     """What the contract calls the outcome of an order."""
 
@@ -95,8 +99,18 @@ class OrderAnswer(msgspec.Struct, frozen=True, gc=False):
     retry_after_ms: int = 0
 
 
+class HeldKey(msgspec.Struct, frozen=True, gc=False):
+    """What an idempotency key holds: the order, and what makes a request the same as the one it was."""
+
+    order: OrderId
+    fingerprint: str
+    price_minor: int
+    at_ms: int
+
+
 class Order(msgspec.Struct, frozen=True, gc=False):
-    """An order as the ledger (or, before it, the stream) tells it."""
+    """An order as the ledger (or, before it, the stream) tells it. Of one that was lost nothing is known but what its
+    id says: its quantity is 0."""
 
     order: OrderId
     sale_no: int

@@ -63,10 +63,12 @@ class Sale(msgspec.Struct, frozen=True):
     stock_display: StockDisplay
     created_at_ms: int
     items: tuple[Item, ...]
+    retired: bool = False
+    """It ended long ago, and the ledger alone answers for it."""
 
     def state_at(self, now_ms: int) -> SaleState:
         """The state by the time of Valkey, which is also what the scripts judge by."""
-        if self.hold is SaleHold.CLOSED or now_ms >= self.closes_at_ms:
+        if self.retired or self.hold is SaleHold.CLOSED or now_ms >= self.closes_at_ms:
             return SaleState.CLOSED
         if self.hold is SaleHold.PAUSED:
             return SaleState.PAUSED
@@ -80,3 +82,15 @@ class ItemCounts(msgspec.Struct, frozen=True, gc=False):
     stock: int
     left: int
     held: int
+
+
+LOW_SHARE, LOW_UNITS = 0.1, 10
+
+
+def left_for_viewers(sale: Sale, counts: ItemCounts | None) -> dict[str, int | bool]:
+    """What a sale lets viewers know of the units left of an item."""
+    if counts is None or sale.stock_display is StockDisplay.HIDDEN:
+        return {}
+    if sale.stock_display is StockDisplay.EXACT:
+        return {"left": counts.left}
+    return {"low": counts.left <= max(LOW_UNITS, counts.stock * LOW_SHARE)}

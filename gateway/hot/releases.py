@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from gateway import points
 from gateway.errors import ShardClosed
 from gateway.hot.scripts import Scripts
 from gateway.hot.shard import HotShard
@@ -22,6 +23,7 @@ class Release(NamedTuple):
     epoch: int
     seq: int
     quantity: int
+    kind: str
 
 
 class HotReleases:
@@ -30,7 +32,7 @@ class HotReleases:
         self._release = scripts.named("release_orders")
 
     async def apply(self, rows: Sequence[Release]) -> int:
-        """Gives back the units of `rows` (by number, without a gap); the number up to which rows may be deleted."""
+        """Applies `rows` (by number, without a gap); answers the number up to which rows may be deleted."""
         keys = self._shard.keys
         names = [keys.shard]
         places: dict[int, int] = {}
@@ -40,11 +42,23 @@ class HotReleases:
                 names += [keys.sale(row.sale_no), keys.answers(row.sale_no), keys.units(row.sale_no)]
         packed = _pack(
             [
-                (row.no, places[row.sale_no], row.item_no, row.viewer, row.key, row.epoch, row.seq, row.quantity)
+                (
+                    row.no,
+                    places[row.sale_no],
+                    row.item_no,
+                    row.viewer,
+                    row.key,
+                    row.epoch,
+                    row.seq,
+                    row.quantity,
+                    row.kind,
+                )
                 for row in rows
             ]
         )
+        points.reach("release.script.before")
         word, released = await self._release(names, [self._shard.epoch, packed])
+        points.reach("release.script.after")
         if word == b"released":
             return int(released)
         raise ShardClosed(f"shard {self._shard.shard}: release answered {word.decode()} at {released}")

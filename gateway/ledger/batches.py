@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gateway.domain.batch import ActColumns, AppliedOrders, Lease, OrderColumns, Place
+from gateway.domain.batch import ActColumns, AppliedOrders, LateColumns, Lease, OrderColumns, Place
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.pool import ledger_errors, open_connection
 
@@ -24,6 +24,8 @@ SELECT * FROM apply_orders($1::int2, $2, $3, $4, $5, $6::int8[], $7::int4[], $8:
                            $11::text[], $12::text[], $13::int4[], $14::int8[], $15::int8[], $16::text[])
 """
 _APPLY_ACT = "SELECT apply_act($1::int2, $2, $3, $4, $5, $6, $7, $8::int2, $9, $10, $11, $12, $13, $14, $15)"
+_APPLY_LATE = "SELECT apply_late($1::int2, $2, $3, $4, $5, $6, $7, $8::int2, $9, $10, $11)"
+_SKIP_LOST = "SELECT skip_lost($1::int2, $2, $3, $4, $5)"
 _PARK_ENTRY = "SELECT park_entry($1::int2, $2, $3, $4, $5, $6, $7)"
 _PARK_ORDER = """
 SELECT park_order($1::int2, $2, $3, $4, $5, $6, $7, $8, $9::int2, $10, $11, $12, $13, $14, $15, $16)
@@ -107,6 +109,17 @@ class LedgerBatches:
                     act.reason or None,
                 )
             )
+
+    async def apply_late(self, at: Place, late: LateColumns) -> str | None:
+        """The order's status afterwards: `paid`, or what it is when it could not come back. None: no such order."""
+        async with self._using() as connection:
+            status: str | None = await connection.fetchval(_APPLY_LATE, *at, *late)
+            return status
+
+    async def skip_lost(self, at: Place) -> None:
+        """Moves the cursor over numbers that the stream does not have, and has the shard recounted."""
+        async with self._using() as connection:
+            await connection.execute(_SKIP_LOST, *at)
 
     async def park_entry(self, at: Place, *, reason: str, entry: bytes) -> None:
         """Moves the cursor past an entry that the ledger cannot take; it is kept for people."""

@@ -1,5 +1,8 @@
 """What processes tell each other over pub/sub: at most once, so each message is only ever a shortcut to the truth."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import msgspec
 from msgspec import Struct
 
@@ -29,8 +32,24 @@ class Applied(Struct, tag="applied", array_like=True, gc=False):
     shops: msgspec.Raw
 
 
+class LaterStates(Struct, tag="later", array_like=True, gc=False):
+    """Orders took a later state without the stream: paid, cancelled, expired, refunded. `shops` is packed as in
+    `Applied`."""
+
+    shops: msgspec.Raw
+
+
 class SaleChanged(Struct, tag="sale", array_like=True, gc=False):
     sale_no: int
+
+
+class Tick(Struct, tag="tick", array_like=True, gc=False):
+    """What happened in a room, numbered for all processes alike."""
+
+    room: str
+    seq: int
+    now_ms: int
+    events: list[dict[str, Any]]
 
 
 class RoomChanged(Struct, tag="room", array_like=True, gc=False):
@@ -41,9 +60,17 @@ class ShopChanged(Struct, tag="shop", array_like=True, gc=False):
     shop: str
 
 
-Message = Applied | SaleChanged | RoomChanged | ShopChanged
+Message = Applied | LaterStates | SaleChanged | Tick | RoomChanged | ShopChanged
 
 encode_shops = msgspec.msgpack.Encoder().encode
 decode_shops = msgspec.msgpack.Decoder(list[ShopOrders]).decode
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Message).decode
+
+
+def encode_later(states: Iterable[tuple[str, LaterState]]) -> bytes:
+    """`LaterStates` of (shop, state), in their order."""
+    shops: dict[str, ShopOrders] = {}
+    for shop, state in states:
+        shops.setdefault(shop, ShopOrders(shop, [])).orders.append(state)
+    return encode(LaterStates(msgspec.Raw(encode_shops(list(shops.values())))))

@@ -52,6 +52,27 @@ class ActEntry(Struct, tag="act", array_like=True, gc=False):
         return self.seq
 
 
-Entry = OrdersEntry | ActEntry
+class LateEntry(Struct, tag="late", array_like=True, gc=False):
+    """Units were taken for an expired order whose money came late."""
+
+    sale_no: int
+    at_ms: int
+    seq: int
+    payment_no: int
+    item_no: int
+    viewer: str
+    quantity: int
+    order_id: str
+
+    @property
+    def first(self) -> int:
+        return self.seq
+
+    @property
+    def last(self) -> int:
+        return self.seq
+
+
+Entry = OrdersEntry | ActEntry | LateEntry
 
 decode = msgspec.msgpack.Decoder(Entry).decode

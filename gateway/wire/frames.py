@@ -114,6 +114,14 @@ class Snapshot(Struct, tag_field="t", tag="snapshot", gc=False):
     chat: dict[str, Any]
 
 
+class Tick(Struct, tag_field="t", tag="tick", gc=False):
+    """What happened in the room since tick `seq - 1`, in order."""
+
+    seq: int
+    now_ms: int
+    ev: list[dict[str, Any]]
+
+
 class Reply(Struct, tag_field="t", tag="reply", omit_defaults=True, gc=False):
     id: str
     outcome: str
@@ -159,4 +167,4 @@ class Bye(Struct, tag_field="t", tag="bye", omit_defaults=True, gc=False):
     retry_after_ms: int | None = None
 
 
-ToViewer = Welcome | Snapshot | Reply | OrderChanged | Error | Pong | TokenEnding | Bye
+ToViewer = Welcome | Snapshot | Tick | Reply | OrderChanged | Error | Pong | TokenEnding | Bye

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from gateway.domain.batch import OrderColumns
 from gateway.domain.ids import IdMint
-from gateway.wire.entries import ActEntry, OrdersEntry
+from gateway.wire.entries import ActEntry, LateEntry, OrdersEntry
 
 
 @dataclass(slots=True)
@@ -36,6 +36,13 @@ class ActStep:
 
 
 @dataclass(slots=True)
+class LateStep:
+    after: int
+    last: int
+    late: LateEntry
+
+
+@dataclass(slots=True)
 class Unreadable:
     """An entry that is none; `last` is of its id in the stream."""
 
@@ -51,25 +58,28 @@ class UnreadableStep:
     entry: Unreadable
 
 
-Step = OrdersStep | ActStep | UnreadableStep
+@dataclass(slots=True)
+class GapStep:
+    """Sequence numbers `after + 1` to `last` are missing, and later ones are there: what they promised is lost."""
+
+    after: int
+    last: int
 
 
-class Gap(Exception):
-    """The stream does not go on where the ledger stands: sequence numbers `after + 1` to `found - 1` are missing."""
-
-    def __init__(self, after: int, found: int) -> None:
-        super().__init__(f"sequence numbers {after + 1} to {found - 1} are missing")
-        self.after = after
-        self.found = found
+Step = OrdersStep | ActStep | LateStep | UnreadableStep | GapStep
 
 
 def fold(
-    entries: Iterable[OrdersEntry | ActEntry | Unreadable], *, epoch: int, after: int, most: int, mint: IdMint
+    entries: Iterable[OrdersEntry | ActEntry | LateEntry | Unreadable],
+    *,
+    epoch: int,
+    after: int,
+    most: int,
+    mint: IdMint,
 ) -> Iterator[Step]:
     """Steps of at most `most` orders (one entry more at most), in order; all but orders are steps of their own.
 
-    The cursor may stand inside an entry: a batch that was bisected commits in parts. What it has is left out. Raises
-    Gap where sequence numbers are missing, after the steps before them.
+    The cursor may stand inside an entry: a batch that was bisected commits in parts. What it has is left out.
     """
     open_step: OrdersStep | None = None
     for entry in entries:
@@ -81,10 +91,13 @@ def fold(
             yield open_step
             open_step = None
         if first > after + 1:
-            raise Gap(after, first)
+            yield GapStep(after, first - 1)
+            after = first - 1
         match entry:
             case ActEntry():
                 yield ActStep(after, entry.last, entry)
+            case LateEntry():
+                yield LateStep(after, entry.last, entry)
             case Unreadable():
                 yield UnreadableStep(after, entry.last, entry)
             case OrdersEntry():

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
+from gateway import points
 from gateway.clock import Clock
-from gateway.domain.batch import ActColumns, AppliedOrders, Lease, Place
+from gateway.domain.batch import ActColumns, AppliedOrders, LateColumns, Lease, Place
 from gateway.domain.ids import IdMint
 from gateway.errors import GatewayError, LeaseLost, LedgerRejected
-from gateway.metrics import APPLIED_ORDERS, FLUSH_SECONDS, FLUSH_SIZE, PARKED_ENTRIES
+from gateway.metrics import APPLIED_ORDERS, FLUSH_SECONDS, FLUSH_SIZE, LOST_SEQS, PARKED_ENTRIES
 from gateway.wire import bus, entries
-from gateway.writer.batch import ActStep, Gap, OrdersStep, Unreadable, UnreadableStep, fold
+from gateway.writer.batch import ActStep, GapStep, LateStep, OrdersStep, Unreadable, UnreadableStep, fold
 from gateway.writer.ports import Entry, Ledger, Publisher, Stream
 
 log = structlog.get_logger(__name__)
@@ -85,10 +86,6 @@ class OrderWriter:
                     log.info("writer_holds_shard", shard=self._shard, seq=self._lease.last_seq)
                     pause_s = _SHORTEST_PAUSE_S
                     await self._apply_stream(self._lease)
-            except* Gap as gaps:
-                # Never skipped in silence: what is missing was promised to somebody.
-                log.critical("stream_gap", shard=self._shard, error=str(gaps.exceptions[0]))
-                await asyncio.sleep(_LONGEST_PAUSE_S)
             except* LeaseLost as errors:
                 log.warning("lease_lost", shard=self._shard, error=str(errors.exceptions[0]))
             except* GatewayError as errors:
@@ -142,7 +139,16 @@ class OrderWriter:
                 await asyncio.wait([telling])
 
     async def _read(self, epoch: int, after: int, *, wait: bool) -> list[Entry]:
-        return list(await self._stream.read(epoch, after, count=_READ_ENTRIES, wait_ms=_IDLE_WAIT_MS if wait else 0))
+        wait_ms = _IDLE_WAIT_MS if wait else 0
+        found = await self._stream.read(epoch, after, count=_READ_ENTRIES, wait_ms=wait_ms)
+        ours = [entry for entry in found if entry.epoch == epoch]
+        if found and not ours and wait:
+            # The stream is in a later epoch. So is the ledger, or it will be once the shard is rebuilt.
+            held = await self._ledger.take_lease(self._shard, holder=self._holder, for_s=LEASE_S)
+            if held is None or held.epoch != epoch:
+                raise LeaseLost(f"epoch {epoch} has ended")
+            await asyncio.sleep(_IDLE_WAIT_MS / 1000)
+        return ours
 
     async def _apply(self, lease: Lease, found: Sequence[Entry], after: int) -> list[bus.ShopOrders]:
         changed: dict[str, bus.ShopOrders] = {}
@@ -154,9 +160,19 @@ class OrderWriter:
                     await self._apply_orders(at, step, changed)
                 case ActStep():
                     await self._apply_act(at, step)
+                case LateStep():
+                    await self._apply_late(at, step, changed)
+                case GapStep():
+                    await self._skip_lost(at)
                 case UnreadableStep():
                     await self._park_entry(at, step.entry.error, step.entry.body)
         return list(changed.values())
+
+    async def _skip_lost(self, at: Place) -> None:
+        """What is missing was promised to somebody: it is recorded, and the shard is going to be recounted."""
+        log.critical("stream_gap", shard=self._shard, epoch=at.epoch, first=at.after + 1, last=at.last)
+        await self._ledger.skip_lost(at)
+        LOST_SEQS.inc(at.last - at.after)
 
     async def _apply_act(self, at: Place, step: ActStep) -> None:
         act = step.act
@@ -180,8 +196,22 @@ class OrderWriter:
         if not had_effect:
             log.error("act_without_effect", shard=self._shard, seq=step.last, act=act.act, sale_no=act.sale_no)
 
+    async def _apply_late(self, at: Place, step: LateStep, changed: dict[str, bus.ShopOrders]) -> None:
+        late = step.late
+        columns = LateColumns(late.sale_no, late.payment_no, late.item_no, late.viewer, late.order_id, late.quantity)
+        points.reach("writer.commit.before")
+        try:
+            status = await self._ledger.apply_late(at, columns)
+        except LedgerRejected as error:
+            await self._park_entry(at, str(error), repr(late).encode())
+            return
+        points.reach("writer.commit.after")
+        if status is not None:
+            await self._note_one(late.sale_no, bus.LaterState(late.viewer, late.order_id, status), changed)
+
     async def _apply_orders(self, at: Place, step: OrdersStep, changed: dict[str, bus.ShopOrders]) -> None:
         started_s = self._clock.monotonic()
+        points.reach("writer.commit.before")
         try:
             applied = await self._ledger.apply_orders(at, step.orders)
         except LedgerRejected as error:
@@ -193,6 +223,7 @@ class OrderWriter:
             for half in step.halves():
                 await self._apply_orders(at._replace(after=half.after, last=half.last), half, changed)
             return
+        points.reach("writer.commit.after")
         FLUSH_SECONDS.observe(self._clock.monotonic() - started_s)
         FLUSH_SIZE.observe(len(step))
         APPLIED_ORDERS.labels("confirmed").inc(len(step) - len(applied.refused))
@@ -239,6 +270,12 @@ class OrderWriter:
                 group.orders.append(bus.LaterState(viewer, order_id, "refused", 0, "ledger"))
             else:
                 group.orders.append(bus.LaterState(viewer, order_id, "confirmed", pay_by.get(sale_no, 0)))
+
+    async def _note_one(self, sale_no: int, state: bus.LaterState, changed: dict[str, bus.ShopOrders]) -> None:
+        if sale_no not in self._shops:
+            self._shops.update(await self._ledger.shops_of([sale_no]))
+        shop = self._shops.get(sale_no, "")
+        changed.setdefault(shop, bus.ShopOrders(shop, [])).orders.append(state)
 
     async def _tell(self, epoch: int, seq: int, shops: list[bus.ShopOrders]) -> None:
         """Viewers first; the mark in Valkey only bounds the backlog."""

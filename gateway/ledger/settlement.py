@@ -1,0 +1,48 @@
+"""What becomes of confirmed orders in the ledger: settled by payments, cancels and refunds, ended by their deadline."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from gateway.domain.settle import LatePayment, SettleAct, Settled
+from gateway.ledger.pool import Ledger
+from gateway.ledger.queries import load_queries
+
+_QUERIES = load_queries("settlement.sql")
+
+
+class ExpiredOrder(NamedTuple):
+    shop: str
+    viewer: str
+    order_id: str
+    sale_no: int
+
+
+class LedgerSettlement:
+    """Each call is one transaction under the shard's row lock. Raises LedgerUnavailable: the effect is unknown."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def settle(self, shard: int, acts: Sequence[SettleAct]) -> list[Settled]:
+        """One answer an act, in their order; acts are judged one after the other, so that later ones see earlier."""
+        packed = json.dumps([{"place": place, **act.as_json()} for place, act in enumerate(acts)])
+        rows = await self._ledger.fetch(_QUERIES["settle"], shard, packed)
+        return [Settled(*row) for row in rows]
+
+    async def expire(self, shard: int, *, most: int, not_after: datetime) -> list[ExpiredOrder] | None:
+        """Ends orders that are due, about `most`; None when nothing is due, and then nothing is locked. Nothing is due
+        by a clock that is past `not_after`."""
+        if not await self._ledger.fetchval(_QUERIES["is_due"], shard, not_after):
+            return None
+        return [ExpiredOrder(*row) for row in await self._ledger.fetch(_QUERIES["expire"], shard, most, not_after)]
+
+    async def waiting_payments(self, shard: int, *, limit: int) -> list[LatePayment]:
+        """Late money of a shard, oldest first."""
+        return [LatePayment(*row) for row in await self._ledger.fetch(_QUERIES["waiting"], shard, limit)]
+
+    async def settle_late(self, shard: int, payment_no: int, reason: str | None) -> str | None:
+        """See `settle_late` in 0002: the order's status, or None when the payment does not wait any more."""
+        status: str | None = await self._ledger.fetchval(_QUERIES["settle_late"], shard, payment_no, reason)
+        return status
