@@ -13,8 +13,8 @@ from typing import Protocol
 import structlog
 
 from gateway.clock import Clock
-from gateway.domain.ids import OrderId
-from gateway.domain.order import Order
+from gateway.domain.ids import IdMint, OrderId, OrderPlace
+from gateway.domain.order import LOST, Order, OrderStatus
 from gateway.errors import GatewayError
 from gateway.metrics import CONFIRM_SECONDS, UNCONFIRMED
 from gateway.wire import bus
@@ -32,6 +32,7 @@ _SOON_MAX = 20_000
 
 class Ledger(Protocol):
     async def by_place(self, places: Sequence[tuple[int, str]]) -> dict[str, Order]: ...
+    async def lost(self, places: Sequence[OrderPlace], order_ids: Sequence[str]) -> set[str]: ...
 
 
 class Sink(Protocol):
@@ -57,8 +58,9 @@ class OrderWatch:
     Bounded by the backlog the scripts allow: an order waits here only while the ledger does not have it.
     """
 
-    def __init__(self, *, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, *, ledger: Ledger, mint: IdMint, clock: Clock) -> None:
         self._ledger = ledger
+        self._mint = mint
         self._clock = clock
         self._waiting: dict[str, _Waiting] = {}
         self._sinks: dict[str, dict[str, list[Sink]]] = defaultdict(dict)
@@ -96,6 +98,12 @@ class OrderWatch:
             self._soon.append(order)
             self._hurry.set()
 
+    def ask_all(self) -> None:
+        """An epoch ended: what became of every order that waits here is known now."""
+        soon = set(self._soon)
+        self._soon += [order for order in self._waiting if order not in soon][: _SOON_MAX - len(self._soon)]
+        self._hurry.set()
+
     @contextmanager
     def listening(self, order: OrderId) -> Iterator[asyncio.Future[bus.LaterState]]:
         """The next later state of an order, heard from here on; whoever wants the present one asks inside."""
@@ -112,8 +120,8 @@ class OrderWatch:
 
     # Where it comes from.
 
-    def hear(self, message: bus.Applied) -> None:
-        """What the writer told on the bus."""
+    def hear(self, message: bus.Applied | bus.LaterStates) -> None:
+        """What was told on the bus by who changed orders."""
         if not (self._waiting or self._viewers or self._futures):
             return
         now_s = self._clock.monotonic()
@@ -166,10 +174,25 @@ class OrderWatch:
             return
         for _, order in due:
             self._waiting[order].ask_at_s = now_s + ASK_AFTER_S
+        if self._soon:
+            self._hurry.set()
         for order, found in (await self._ledger.by_place(due)).items():
             known = self._waiting.pop(order, None)
             if known is not None:
                 state = bus.LaterState(found.viewer, order, str(found.status), found.pay_by_ms or 0, found.reason or "")
+                self._deliver(known.shop, state, placed_here=True)
+        missing = [order for _, order in due if order in self._waiting]
+        if missing:
+            await self._tell_lost(missing)
+
+    async def _tell_lost(self, missing: Sequence[str]) -> None:
+        """Of orders the ledger does not have: those it has passed over were lost with the server that promised them."""
+        places = {order: place for order in missing if (place := self._mint.read_order(order)) is not None}
+        for order in await self._ledger.lost(list(places.values()), list(places)):
+            known = self._waiting.pop(order, None)
+            if known is not None:
+                log.warning("order_lost", order=order)
+                state = bus.LaterState(known.viewer, order, str(OrderStatus.REFUSED), 0, LOST)
                 self._deliver(known.shop, state, placed_here=True)
 
     def _deliver(self, shop: str, state: bus.LaterState, *, placed_here: bool) -> None:

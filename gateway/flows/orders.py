@@ -1,14 +1,14 @@
 """Reading orders: from the ledger, and before the ledger has them, from where they stand in the stream."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from gateway.domain.caller import Caller
-from gateway.domain.ids import IdMint, OrderId
-from gateway.domain.order import Order, OrderStatus
+from gateway.domain.ids import IdMint, OrderId, OrderPlace
+from gateway.domain.order import LOST, Order, OrderStatus
 from gateway.domain.sale import Sale
-from gateway.errors import LedgerUnavailable, NotFound
+from gateway.errors import LedgerUnavailable, NotFound, ShardClosed
 from gateway.flows.access import require_room
 from gateway.flows.order_watch import OrderWatch
 from gateway.flows.sale_book import SaleBook
@@ -17,9 +17,13 @@ from gateway.wire import entries
 
 class Ledger(Protocol):
     async def by_place(self, places: Sequence[tuple[int, str]]) -> dict[str, Order]: ...
+    async def lost(self, places: Sequence[OrderPlace], order_ids: Sequence[str]) -> set[str]: ...
     async def by_keys(self, keys: Sequence[tuple[str, int, str]]) -> dict[tuple[str, int, str], Order]: ...
     async def own(self, *, shop: str, viewer: str, limit: int, after: str | None) -> list[Order]: ...
     async def of_sale(self, sale_no: int, *, status: str | None, limit: int, after: str | None) -> list[Order]: ...
+    async def of_shop(
+        self, shop: str, *, only_rooms: Collection[str] | None, limit: int, after: str | None
+    ) -> list[Order]: ...
 
 
 class Held(Protocol):
@@ -29,11 +33,14 @@ class Held(Protocol):
         """For each (viewer, key): (epoch, seq, decided at ms), or None."""
         ...
 
-    async def entry_of(self, epoch: int, seq: int) -> bytes | None: ...
+    async def entry_of(self, epoch: int, seq: int) -> bytes | None:
+        """None: the order never stood there. Both raise ShardClosed where Valkey lost what would tell."""
+        ...
 
 
 class OrderReader:
-    """Never answers `not found` for an order that was answered `reserved`."""
+    """Never answers `not found` for an order that was answered `reserved`: one that was lost with its server is told
+    to be lost. Its id alone says whose it could be, so it says no more than that."""
 
     def __init__(
         self, *, ledger: Ledger, held: "dict[int, Held]", book: SaleBook, watch: OrderWatch, mint: IdMint
@@ -50,8 +57,8 @@ class OrderReader:
         if place is None or sale is None or sale.shop != caller.shop:
             raise NotFound("There is no such order.")
         require_room(caller, sale.room)
-        order = await self._find(sale, order_id, place.epoch, place.seq)
-        if order is None or not (caller.is_staff or order.viewer == caller.sub):
+        order = await self._find(sale, order_id, place)
+        if order is None or not (caller.is_staff or order.viewer == caller.sub or order.reason == LOST):
             raise NotFound("There is no such order.")
         return order
 
@@ -79,8 +86,9 @@ class OrderReader:
                     epoch, seq, at_ms = held
                     # The ledger first: it may have refused it, and Valkey not have been told.
                     order_id = self._mint.order(at_ms, sale.sale_no, epoch, seq)
-                    order = await self._find(sale, order_id, epoch, seq)
-            found.append(order)
+                    order = await self._find(sale, order_id, OrderPlace(at_ms, sale.sale_no, epoch, seq))
+            # A key that held a lost order holds nothing: asked again, it is decided anew.
+            found.append(None if order is not None and order.reason == LOST else order)
         return found
 
     async def own(self, caller: Caller, *, limit: int, after: str | None) -> tuple[list[Order], str | None]:
@@ -94,6 +102,13 @@ class OrderReader:
         require_room(caller, sale.room)
         return _page(await self._ledger.of_sale(sale.sale_no, status=status, limit=limit + 1, after=after), limit)
 
+    async def of_shop(self, caller: Caller, *, limit: int, after: str | None) -> tuple[list[Order], str | None]:
+        """The orders of all sales in the order of their ids, and the cursor of the next page. Orders of one millisecond
+        and several sales may appear behind a cursor that stands in it: who reads on after a while steps back a little.
+        """
+        orders = await self._ledger.of_shop(caller.shop, only_rooms=caller.rooms, limit=limit + 1, after=after)
+        return _page(orders, limit)
+
     async def confirmed(self, order_id: OrderId, within_s: float) -> Order | None:
         """The order once the ledger has judged it, or None when it has not within the time."""
         place = self._mint.read_order(order_id)
@@ -106,25 +121,37 @@ class OrderReader:
                 return order
             try:
                 async with asyncio.timeout(within_s):
-                    await heard
+                    state = await heard
             except TimeoutError:
                 return None
+        if state.reason == LOST:
+            return _lost(order_id, place)
         return (await self._ledger.by_place(at)).get(order_id)
 
-    async def _find(self, sale: Sale, order_id: str, epoch: int, seq: int) -> Order | None:
+    async def _find(self, sale: Sale, order_id: str, place: OrderPlace) -> Order | None:
         try:
-            order = await self._in_ledger(sale, order_id)
+            order = await self._in_ledger(order_id, place)
         except LedgerUnavailable:
             order = None
+        shut: ShardClosed | None = None
         if order is None:
-            order = await self._in_stream(sale, order_id, epoch, seq)
+            try:
+                order = await self._in_stream(sale, order_id, place.epoch, place.seq)
+            except ShardClosed as error:
+                shut = error
         if order is None:
             # Between the two questions the ledger may have taken it and the stream forgotten it.
-            order = await self._in_ledger(sale, order_id)
+            order = await self._in_ledger(order_id, place)
+        if order is None and shut is not None:
+            # The writer may still hold it, or it is lost: the epoch that begins now will say.
+            raise shut
         return order
 
-    async def _in_ledger(self, sale: Sale, order_id: str) -> Order | None:
-        return (await self._ledger.by_place([(sale.sale_no, order_id)])).get(order_id)
+    async def _in_ledger(self, order_id: str, place: OrderPlace) -> Order | None:
+        order = (await self._ledger.by_place([(place.sale_no, order_id)])).get(order_id)
+        if order is None and await self._ledger.lost([place], [order_id]):
+            return _lost(order_id, place)
+        return order
 
     async def _in_stream(self, sale: Sale, order_id: str, epoch: int, seq: int) -> Order | None:
         body = await self._held[sale.shard].entry_of(epoch, seq)
@@ -150,6 +177,25 @@ class OrderReader:
             pay_by_ms=None,
             extra=row.extra,
         )
+
+
+def _lost(order_id: str, place: OrderPlace) -> Order:
+    return Order(
+        order=OrderId(order_id),
+        sale_no=place.sale_no,
+        item_no=0,
+        viewer="",
+        key=None,
+        quantity=0,
+        price_minor=0,
+        discount_minor=0,
+        amount_minor=0,
+        status=OrderStatus.REFUSED,
+        reason=LOST,
+        created_at_ms=place.at_ms,
+        pay_by_ms=None,
+        extra="",
+    )
 
 
 def _page(orders: list[Order], limit: int) -> tuple[list[Order], str | None]:

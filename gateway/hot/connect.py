@@ -2,9 +2,15 @@
 
 The library's own retries are off: it repeats a script whose reply was lost without telling. Ours repeat a script only
 with the same idempotency keys.
+
+A client that decides anything is guarded: each new connection asks which server it reached, and one that the ledger's
+epochs do not name is dropped before anything is sent over it. So a server that came back empty, or with an older file,
+is told nothing until the ledger has begun an epoch on it.
 """
 
-from collections.abc import Iterator
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,16 +21,50 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from gateway.errors import HotUnavailable
+from gateway.errors import HotUnavailable, ServerUnknown
 
 Client = redis.Redis
 
+_RUN_ID = re.compile(rb"run_id:(\w+)")
 
-def connect(url: str, *, max_connections: int, reply_timeout_s: float | None = 2.0, wait_s: float = 2.0) -> Client:
+
+class KnownServers:
+    """The servers that the ledger's epochs name, by the id of their run; shared by the guarded connections of a
+    process. While none is known every server is accepted."""
+
+    def __init__(self, *run_ids: str) -> None:
+        self._run_ids = frozenset(run_ids)
+        self.doubted = asyncio.Event()
+        """Set when Valkey does not answer as the ledger's last word would have it: that word may be old."""
+
+    def learn(self, run_ids: Iterable[str | None]) -> None:
+        self._run_ids = frozenset(run_id for run_id in run_ids if run_id)
+
+    def accepts(self, run_id: str) -> bool:
+        return not self._run_ids or run_id in self._run_ids
+
+    def doubt(self) -> None:
+        self.doubted.set()
+
+
+class _AnotherServer(RedisConnectionError):
+    """A connection reached a server that is not known."""
+
+
+def connect(
+    url: str,
+    *,
+    max_connections: int,
+    reply_timeout_s: float | None = 2.0,
+    wait_s: float = 2.0,
+    known: KnownServers | None = None,
+) -> Client:
     """A client over at most `max_connections`; a caller waits `wait_s` for a free one, then fails as unavailable.
 
-    `reply_timeout_s` None is for blocking reads and subscriptions, which wait on purpose.
+    `reply_timeout_s` None is for blocking reads and subscriptions, which wait on purpose. With `known` its connections
+    are guarded.
     """
+    guard = {} if known is None else {"redis_connect_func": _guard(known)}
     pool: Any = redis.BlockingConnectionPool.from_url(
         url,
         max_connections=max_connections,
@@ -33,8 +73,34 @@ def connect(url: str, *, max_connections: int, reply_timeout_s: float | None = 2
         socket_connect_timeout=2.0,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
+        **guard,
     )
     return redis.Redis.from_pool(pool)
+
+
+def run_id_of(info: bytes) -> str:
+    """The id of a server's run in its answer to INFO."""
+    found = _RUN_ID.search(info)
+    if found is None:
+        raise HotUnavailable("Valkey: INFO tells no run_id")
+    return found[1].decode()
+
+
+def _guard(known: KnownServers) -> Callable[[Any], Awaitable[None]]:
+    async def greet(connection: Any) -> None:
+        try:
+            await connection.on_connect()
+            await connection.send_command("INFO", "server", check_health=False)
+            run_id = run_id_of(await connection.read_response(disable_decoding=True))
+            if not known.accepts(run_id):
+                known.doubt()
+                raise _AnotherServer(f"server {run_id} is not the one of the ledger's epoch")
+        except BaseException:
+            # Also when it was cancelled: the pool must not hand on a connection that nobody has looked at.
+            await connection.disconnect(nowait=True)
+            raise
+
+    return greet
 
 
 @contextmanager
@@ -42,8 +108,15 @@ def hot_errors() -> Iterator[None]:
     """Turns what the driver raises about the connection into `HotUnavailable`; errors of a script itself pass."""
     try:
         yield
+    except _AnotherServer as error:
+        raise ServerUnknown(f"Valkey: {error}") from error
     except (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError) as error:
         raise HotUnavailable(f"Valkey: {error or type(error).__name__}") from error
+    except RuntimeError as error:
+        # uvloop's word for a connection that was reset before the driver wrote to it.
+        if "handler is closed" not in str(error):
+            raise
+        raise HotUnavailable("Valkey: the connection was reset") from error
     except RedisError as error:
         # LOADING, READONLY, OOM, MISCONF, CLUSTERDOWN: the server is there and cannot serve just now.
         if str(error).split(" ", 1)[0] in {

@@ -1,6 +1,7 @@
 """One shard of the orders Valkey as this process knows it: its epoch, the highest sequence number seen, its clock."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -44,11 +45,17 @@ class ServerClock:
 class HotShard:
     """What all callers of a shard share. `seq_seen` only grows inside an epoch and fences a server that went back."""
 
-    def __init__(self, *, shard: int, client: Client, scripts: Scripts) -> None:
+    def __init__(
+        self, *, shard: int, client: Client, scripts: Scripts, doubt: Callable[[], None] = lambda: None
+    ) -> None:
+        """`doubt` is called when Valkey's answer and the epoch known here do not go together."""
         self.shard = shard
+        self.doubt = doubt
         self.keys = ShardKeys(shard)
         self.epoch = 0
         self.seq_seen = 0
+        self.behind_in = 0
+        """The epoch in which Valkey was found behind what this process has seen of it; 0: it was not."""
         self.clock = ServerClock()
         self._client = client
         self._open = scripts.named("open_shard")
@@ -61,10 +68,10 @@ class HotShard:
         else:
             self.seq_seen = max(self.seq_seen, seq)
 
-    async def open(self, *, epoch: int, last_seq: int, outbox_no: int, opened: bool = False) -> str:
-        """Makes a new shard sell; answers `created`, `open` or `lost` (shut until recounted from the ledger)."""
-        word, _, seq = await self._open([self.keys.shard], [epoch, last_seq, outbox_no, int(opened)])
-        if word != b"lost":
+    async def open(self, *, epoch: int) -> str:
+        """Makes a new shard sell; answers `created`, or `there` when Valkey has it in whatever state."""
+        word, at_epoch, seq = await self._open([self.keys.shard], [epoch])
+        if at_epoch == epoch:
             self.enter_epoch(epoch, int(seq))
         return str(word, "ascii")
 
@@ -76,6 +83,7 @@ class HotShard:
             [self.epoch, str(sale.hold), sale.opens_at_ms, sale.closes_at_ms, _pack(items)],
         )
         if word == b"epoch":
+            self.doubt()
             raise ShardClosed
 
     async def counts(self, sale: Sale) -> dict[int, ItemCounts] | None:

@@ -4,8 +4,10 @@ stream and an order id names the entry it stands in."""
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from gateway.errors import ShardClosed
 from gateway.hot.connect import Client, hot_errors
 from gateway.hot.keys import ShardKeys
+from gateway.hot.scripts import Scripts
 
 
 class RawEntry(NamedTuple):
@@ -20,6 +22,7 @@ class OrderStream:
     def __init__(self, *, client: Client, shard: int) -> None:
         self._client = client
         self._keys = ShardKeys(shard)
+        self._mark = Scripts(client).named("mark_applied")
 
     async def read(self, epoch: int, after_seq: int, *, count: int, wait_ms: int) -> list[RawEntry]:
         """Up to `count` entries behind a place, in order; waits up to `wait_ms` (0: not at all) for the first."""
@@ -39,13 +42,9 @@ class OrderStream:
         return _entry(*reply[0]) if reply else None
 
     async def applied(self, epoch: int, seq: int, *, keep: int) -> None:
-        """Tells Valkey how far the ledger is, and forgets entries more than `keep` sequence numbers behind that."""
-        with hot_errors():
-            pipe = self._client.pipeline(transaction=False)
-            pipe.hset(self._keys.shard, "applied", str(seq))
-            if seq > keep:
-                pipe.xtrim(self._keys.stream, minid=f"{epoch}-{seq - keep}", approximate=True)
-            await pipe.execute()
+        """Tells Valkey how far the ledger is, and forgets entries more than `keep` sequence numbers behind that. A
+        shard of another epoch is left alone."""
+        await self._mark([self._keys.shard, self._keys.stream], [epoch, seq, max(0, seq - keep)])
 
     async def head(self) -> tuple[int, int]:
         """(epoch, seq) the shard stands at; (0, 0) when Valkey does not have it."""
@@ -68,10 +67,19 @@ class HeldAnswers:
         self._stream = stream
 
     async def held_by(self, sale_no: int, keys: Sequence[tuple[str, str]]) -> list[tuple[int, int, int] | None]:
-        """For each (viewer, key) of a sale: (epoch, seq, decided at ms), or None when the key holds nothing."""
+        """For each (viewer, key) of a sale: (epoch, seq, decided at ms), or None when the key holds nothing.
+
+        Raises ShardClosed where that cannot be told: a shard that was lost or is being filled lacks what was promised.
+        """
+        fields = [f"{viewer}|{key}" for viewer, key in keys]
         with hot_errors():
-            fields = [f"{viewer}|{key}" for viewer, key in keys]
-            answers: Any = await self._client.hmget(self._keys.answers(sale_no), fields)
+            # One moment of both: a shard that is open now may have been filled since the answers were read.
+            pipe = self._client.pipeline(transaction=True)
+            pipe.hmget(self._keys.answers(sale_no), fields)
+            pipe.hget(self._keys.shard, "open")
+            answers, is_open = await pipe.execute()
+        if None in answers and is_open != b"1":
+            raise ShardClosed
         found: list[tuple[int, int, int] | None] = []
         for answer in answers:
             if answer is None:
@@ -82,5 +90,11 @@ class HeldAnswers:
         return found
 
     async def entry_of(self, epoch: int, seq: int) -> bytes | None:
+        """The entry in which an order stands, or stood; None when it never did. Raises ShardClosed as `held_by`."""
         entry = await self._stream.find(epoch, seq)
-        return None if entry is None or entry.epoch != epoch else entry.body
+        if entry is not None and entry.epoch == epoch:
+            return entry.body
+        with hot_errors():
+            if await self._client.hget(self._keys.shard, "open") != b"1":
+                raise ShardClosed
+        return None

@@ -1,37 +1,28 @@
-"""Keeps Valkey in line with the ledger: opens shards, loads sales it lacks, returns what the ledger released."""
+"""Keeps Valkey in line with the ledger: shards that must not sell are rebuilt, sales that Valkey lacks are loaded."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
 import structlog
 
 from gateway.domain.sale import Sale
-from gateway.errors import GatewayError
-from gateway.metrics import BACKLOG, SHARD_OPEN
+from gateway.errors import GatewayError, ShardClosed
+from gateway.keeper.rebuild import Stand, Standing
+from gateway.metrics import BACKLOG, SHARD_EPOCH, SHARD_OPEN
 
 log = structlog.get_logger(__name__)
 
 EVERY_S = 0.25
-_RELEASES_AT_ONCE = 500
 
 
-class ShardRow(Protocol):
-    @property
-    def shard(self) -> int: ...
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def last_seq(self) -> int: ...
-    @property
-    def outbox_no(self) -> int: ...
-    @property
-    def opened(self) -> bool: ...
+class Rebuilder(Protocol):
+    async def look(self, shard: int) -> tuple[Standing, Stand, str]: ...
+    async def mend(self, shard: int) -> bool: ...
 
 
 class Shards(Protocol):
-    async def all(self) -> Sequence[ShardRow]: ...
-    async def mark_opened(self, shard: int) -> None: ...
+    async def adopt(self, shard: int, epoch: int, run_id: str) -> None: ...
 
 
 class Sales(Protocol):
@@ -39,81 +30,72 @@ class Sales(Protocol):
     async def mark_loaded(self, sale_no: int, epoch: int) -> None: ...
 
 
-class Releases(Protocol):
-    async def pending(self, shard: int, *, limit: int) -> Sequence[Any]: ...
-    async def forget(self, shard: int, up_to: int) -> None: ...
-
-
 class HotShard(Protocol):
-    @property
-    def shard(self) -> int: ...
-    @property
-    def seq_seen(self) -> int: ...
-    async def open(self, *, epoch: int, last_seq: int, outbox_no: int, opened: bool) -> str: ...
+    def enter_epoch(self, epoch: int, seq: int) -> None: ...
     async def load_sale(self, sale: Sale) -> None: ...
 
 
-class HotReleases(Protocol):
-    async def apply(self, rows: Sequence[Any]) -> int: ...
-
-
 class ShardKeeper:
-    """Runs beside everything else; each step may be repeated by whoever comes next.
-
-    A shard that Valkey lost (empty, behind the ledger, of another epoch) stays shut: nothing is sold from counters that
-    the ledger does not stand behind.
-    """
+    """Runs beside everything else; each step may be repeated by whoever comes next. Each shard has its own turn, so the
+    rebuild of one keeps no other waiting."""
 
     def __init__(
-        self,
-        *,
-        shards: Shards,
-        sales: Sales,
-        releases: Releases,
-        hot: Mapping[int, HotShard],
-        hot_releases: Mapping[int, HotReleases],
+        self, *, rebuilder: Rebuilder, shards: Shards, sales: Sales, hot: Mapping[int, HotShard]
     ) -> None:
+        self._rebuilder = rebuilder
         self._shards = shards
         self._sales = sales
-        self._releases = releases
         self._hot = hot
-        self._hot_releases = hot_releases
-        self._said: dict[int, str] = {}
+        self._well: dict[int, asyncio.Event] = {shard: asyncio.Event() for shard in hot}
 
     async def run(self) -> None:
-        while True:
-            try:
-                await self.step()
-            except GatewayError as error:
-                log.warning("keeper_waits", error=str(error))
-            await asyncio.sleep(EVERY_S)
+        async with asyncio.TaskGroup() as tasks:
+            for shard in self._hot:
+                tasks.create_task(self._keep(shard))
+
+    async def settled(self) -> None:
+        """Returns when every shard sells, or has at some time since the start."""
+        for well in self._well.values():
+            await well.wait()
 
     async def step(self) -> None:
         """One look at every shard; one that fails keeps none waiting. Raises the first error, at the end."""
         first: GatewayError | None = None
-        for row in await self._shards.all():
+        for shard in self._hot:
             try:
-                await self._look(row)
+                await self.look(shard)
             except GatewayError as error:
                 first = first or error
         if first is not None:
             raise first
 
-    async def _look(self, row: ShardRow) -> None:
-        hot = self._hot[row.shard]
-        word = await hot.open(epoch=row.epoch, last_seq=row.last_seq, outbox_no=row.outbox_no, opened=row.opened)
-        SHARD_OPEN.labels(row.shard).set(0 if word == "lost" else 1)
-        if self._said.get(row.shard) != word:
-            self._said[row.shard] = word
-            (log.critical if word == "lost" else log.info)(f"shard_{word}", shard=row.shard, epoch=row.epoch)
-        if word == "lost":
-            return
-        if not row.opened:
-            await self._shards.mark_opened(row.shard)
-        for sale in await self._sales.unloaded(row.shard, row.epoch):
+    async def _keep(self, shard: int) -> None:
+        while True:
+            try:
+                await self.look(shard)
+            except GatewayError as error:
+                SHARD_OPEN.labels(shard).set(0)
+                log.warning("keeper_waits", shard=shard, error=str(error))
+            await asyncio.sleep(EVERY_S)
+
+    async def look(self, shard: int) -> None:
+        """Returns with a shard that sells and has its sales. Raises ShardClosed while another keeper rebuilds it."""
+        row, stand, why = await self._rebuilder.look(shard)
+        if why:
+            SHARD_OPEN.labels(shard).set(0)
+            if not await self._rebuilder.mend(shard):
+                raise ShardClosed(f"shard {shard} is being rebuilt by another keeper")
+            row, stand, why = await self._rebuilder.look(shard)
+            if why:
+                raise ShardClosed(f"shard {shard}: {why}")
+        SHARD_OPEN.labels(shard).set(1)
+        SHARD_EPOCH.labels(shard).set(row.epoch)
+        BACKLOG.labels(shard).set(max(0, stand.seq - row.last_seq))
+        if row.run_id is None or not row.opened:
+            await self._shards.adopt(shard, row.epoch, stand.run_id)
+        hot = self._hot[shard]
+        hot.enter_epoch(row.epoch, stand.seq)
+        self._well[shard].set()
+        for sale in await self._sales.unloaded(shard, row.epoch):
             await hot.load_sale(sale)
             await self._sales.mark_loaded(sale.sale_no, row.epoch)
-        BACKLOG.labels(row.shard).set(max(0, hot.seq_seen - row.last_seq))
-        rows = await self._releases.pending(row.shard, limit=_RELEASES_AT_ONCE)
-        if rows:
-            await self._releases.forget(row.shard, await self._hot_releases[row.shard].apply(rows))

@@ -1,0 +1,386 @@
+"""Rebuilds a shard that Valkey lost, in part or as a whole: a new epoch of the ledger, and counters the ledger stands
+behind.
+
+The steps, each repeatable by whoever comes next:
+
+1. shut: nothing more is decided from counters that are in doubt.
+2. drain: what the stream still holds of the epoch becomes rows of the ledger; the writer does that.
+3. move: one transaction ends the epoch where it was drained to and begins the next. From here on whatever the old epoch
+   promised and the ledger does not have is lost, and is told so.
+4. advance, where Valkey has all that the ledger has; else recount: the shard is given up, the ledger is read in one
+   moment behind that, and the shard is filled from it.
+5. open, and tell the ledger.
+
+Settlement goes on in the ledger meanwhile. What it releases has numbers past the recount's own, and is applied to Valkey
+once the shard sells.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+import structlog
+
+from gateway import points
+from gateway.clock import Clock
+from gateway.errors import GatewayError, RebuildLost
+from gateway.metrics import REBUILD_SECONDS
+
+log = structlog.get_logger(__name__)
+
+MAX_EPOCH = 65_535
+# While the stream is not drained the shard is shut, so the ledger is asked often and people are told.
+_DRAIN_ASK_EVERY_S = 0.02
+_DRAIN_ALARM_EVERY_S = 5.0
+# After this long the whole rebuild begins anew: its server may be gone.
+_DRAIN_MOST_S = 30.0
+# Each fills up to a slice of the ledger's rows; while one is written to the disk the next ones are on their way.
+_CALLS_IN_FLIGHT = 8
+_LOSSES = frozenset({"missing", "epoch", "behind", "released", "gap"})
+
+
+class Standing(Protocol):
+    @property
+    def shard(self) -> int: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def last_seq(self) -> int: ...
+    @property
+    def outbox_no(self) -> int: ...
+    @property
+    def opened(self) -> bool: ...
+    @property
+    def run_id(self) -> str | None: ...
+    @property
+    def reopen(self) -> str | None: ...
+    @property
+    def wants(self) -> str | None: ...
+    @property
+    def load_token(self) -> int: ...
+    @property
+    def forgotten(self) -> int: ...
+    @property
+    def ended_epoch(self) -> int: ...
+    @property
+    def ended_seq(self) -> int: ...
+
+
+class Stand(Protocol):
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def there(self) -> bool: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def released(self) -> int: ...
+    @property
+    def open(self) -> bool: ...
+    @property
+    def loading(self) -> int: ...
+
+
+class Row(Protocol):
+    @property
+    def shard(self) -> int: ...
+    @property
+    def run_id(self) -> str | None: ...
+
+
+class Recount(Protocol):
+    @property
+    def outbox_no(self) -> int: ...
+    async def sales(self) -> Sequence[Any]: ...
+    async def items(self, sale_nos: Sequence[int]) -> Sequence[Any]: ...
+    def answers(self, sale_nos: Sequence[int]) -> AsyncIterator[Sequence[tuple[int, str, str]]]: ...
+    def units(self, sale_nos: Sequence[int]) -> AsyncIterator[Sequence[tuple[int, str, str]]]: ...
+
+
+class Ledger(Protocol):
+    def alone(self, shard: int) -> AbstractAsyncContextManager[bool]: ...
+    async def all(self) -> Sequence[Row]: ...
+    async def standing(self, shard: int) -> Standing: ...
+    async def cursor(self, shard: int) -> tuple[int, int]: ...
+    async def adopt(self, shard: int, epoch: int, run_id: str) -> None: ...
+    async def loaded_sales(self, shard: int) -> Sequence[int]: ...
+    async def next_epoch(
+        self, shard: int, *, epoch: int, last_seq: int, next_epoch: int, run_id: str, why: str, how: str
+    ) -> int: ...
+    async def take_over(self, shard: int, *, epoch: int, token: int, how: str) -> int: ...
+    def recount(self, shard: int, *, epoch: int, token: int) -> AbstractAsyncContextManager[Recount]: ...
+    async def finish(self, shard: int, *, epoch: int, token: int | None, orders: int | None) -> None: ...
+
+
+class Hot(Protocol):
+    """One shard on one server."""
+
+    async def stand(self) -> Stand: ...
+    async def create(self, epoch: int) -> None: ...
+    async def shut(self, seen_epoch: int) -> None: ...
+    async def last_entry(self, epoch: int) -> int: ...
+    async def newest_epoch(self) -> int: ...
+    async def has_sales(self, sale_nos: Sequence[int]) -> bool: ...
+    async def advance(self, *, ended_epoch: int, ended_seq: int, epoch: int, token: int) -> bool: ...
+    async def begin(self, token: int) -> None: ...
+    async def fill_sale(self, token: int, sale_no: int, fields: Sequence[str | int]) -> None: ...
+    async def fill_answers(self, token: int, sale_no: int, fields: Sequence[str]) -> None: ...
+    async def fill_units(self, token: int, sale_no: int, fields: Sequence[str]) -> None: ...
+    async def open(self, *, token: int, epoch: int, released: int) -> None: ...
+
+
+class Valkey(Protocol):
+    async def stand(self, shard: int) -> Stand: ...
+    def on(self, run_id: str, shard: int) -> AbstractAsyncContextManager[Hot]: ...
+
+
+class Rebuilder:
+    """Says whether a shard may sell, and makes it so that it may. At most one rebuild a shard goes on in any process."""
+
+    def __init__(self, *, ledger: Ledger, valkey: Valkey, clock: Clock) -> None:
+        self._ledger = ledger
+        self._valkey = valkey
+        self._clock = clock
+
+    async def look(self, shard: int) -> tuple[Standing, Stand, str]:
+        """Both sides, and why the shard must not sell: empty when all is well, `new` when nobody has opened it yet.
+
+        The ledger is read first. What it has of Valkey only grows there, so no step between the two looks wrong.
+        """
+        row = await self._ledger.standing(shard)
+        stand = await self._valkey.stand(shard)
+        why = doubt(row, stand)
+        if not why and stand.released > row.outbox_no:
+            # More may have been released since the ledger was read.
+            if stand.released > (await self._ledger.standing(shard)).outbox_no:
+                why = "released"
+        return row, stand, why
+
+    async def mend(self, shard: int) -> bool:
+        """Rebuilds the shard if there is still a reason to. False: another rebuilder is at it."""
+        async with self._ledger.alone(shard) as mine:
+            if not mine:
+                return False
+            row, stand, why = await self.look(shard)
+            if not why:
+                return True
+            began_s = self._clock.monotonic()
+            async with self._valkey.on(stand.run_id, shard) as hot:
+                if why == "new":
+                    await hot.create(row.epoch)
+                    await self._ledger.adopt(shard, row.epoch, stand.run_id)
+                    log.info("shard_created", shard=shard, epoch=row.epoch)
+                    return True
+                # A server that was restarted with its file is no loss yet, and a wish is none.
+                said = log.critical if why in _LOSSES else log.warning
+                said("shard_lost", shard=shard, epoch=row.epoch, why=why, server=stand.run_id)
+                epoch, how, orders = await self._rebuild(hot, row, stand, why)
+            took_s = self._clock.monotonic() - began_s
+            REBUILD_SECONDS.set(took_s)
+            log.warning("shard_rebuilt", shard=shard, epoch=epoch, how=how, orders=orders, took_s=round(took_s, 3))
+            return True
+
+    async def _rebuild(self, hot: Hot, row: Standing, stand: Stand, why: str) -> tuple[int, str, int | None]:
+        shard = row.shard
+        if sells_already(row, stand):
+            await self._ledger.finish(shard, epoch=row.epoch, token=None, orders=None)
+            return row.epoch, "found", None
+        if row.reopen is not None and goes_on(row, stand):
+            how, epoch, ended_epoch, ended_seq = row.reopen, row.epoch, row.ended_epoch, row.ended_seq
+            token = await self._ledger.take_over(shard, epoch=epoch, token=row.load_token, how=how)
+        else:
+            how, epoch, token, ended_epoch, ended_seq = await self._end_epoch(hot, row, stand, why)
+        if how == "advance":
+            if await hot.advance(ended_epoch=ended_epoch, ended_seq=ended_seq, epoch=epoch, token=token):
+                orders = None
+            else:
+                how = "recount"
+                token = await self._ledger.take_over(shard, epoch=epoch, token=token, how=how)
+        if how == "recount":
+            orders = await self._recount(hot, shard, epoch, token)
+        points.reach("rebuild.opened")
+        await self._ledger.finish(shard, epoch=epoch, token=token, orders=orders)
+        return epoch, how, orders
+
+    async def _end_epoch(self, hot: Hot, row: Standing, stand: Stand, why: str) -> tuple[str, int, int, int, int]:
+        """How the next epoch is to begin, its number, the token, and the epoch that ended with its last number."""
+        shard = row.shard
+        await self._shut_strangers(shard, stand.run_id)
+        await hot.shut(stand.epoch)
+        points.reach("rebuild.shut")
+        last_seq = await self._drained(hot, shard, row.epoch)
+        points.reach("rebuild.drained")
+        row, stand = await self._ledger.standing(shard), await hot.stand()
+        whole = (
+            why not in {"missing", "behind", "epoch"}
+            and row.wants is None
+            and (stand.epoch, stand.seq) == (row.epoch, last_seq)
+            and row.forgotten <= stand.released <= row.outbox_no
+            and await hot.has_sales(await self._ledger.loaded_sales(shard))
+        )
+        # Past whatever epoch this server has ever heard of: entries and order ids of two epochs must never meet.
+        epoch = max(row.epoch, stand.epoch, await hot.newest_epoch()) + 1
+        if epoch > MAX_EPOCH:
+            raise GatewayError(f"shard {shard} has used up its {MAX_EPOCH} epochs")
+        how = "advance" if whole else "recount"
+        token = await self._ledger.next_epoch(
+            shard, epoch=row.epoch, last_seq=last_seq, next_epoch=epoch, run_id=stand.run_id, why=why, how=how
+        )
+        points.reach("rebuild.moved")
+        return how, epoch, token, row.epoch, last_seq
+
+    async def _shut_strangers(self, shard: int, run_id: str) -> None:
+        """Shuts every other shard on this server whose epoch names another one. Once an epoch of any shard names the server,
+        processes talk to it about all of them."""
+        for row in await self._ledger.all():
+            if row.shard != shard and row.run_id is not None and row.run_id != run_id:
+                async with self._valkey.on(run_id, row.shard) as hot:
+                    await hot.shut((await hot.stand()).epoch)
+
+    async def _drained(self, hot: Hot, shard: int, epoch: int) -> int:
+        """The ledger's cursor once it has all that the stream holds of the epoch. Nothing is added: the shard is
+        shut."""
+        last = await hot.last_entry(epoch)
+        began_s = told_s = self._clock.monotonic()
+        while True:
+            at_epoch, seq = await self._ledger.cursor(shard)
+            if at_epoch != epoch:
+                raise RebuildLost(f"shard {shard} is in epoch {at_epoch}")
+            if seq >= last:
+                return seq
+            now_s = self._clock.monotonic()
+            if now_s - told_s >= _DRAIN_ALARM_EVERY_S:
+                told_s = now_s
+                log.critical("rebuild_waits_for_writer", shard=shard, epoch=epoch, cursor=seq, last=last)
+            if now_s - began_s >= _DRAIN_MOST_S:
+                raise GatewayError(f"shard {shard}: the writer is at {seq} of {last}")
+            await asyncio.sleep(_DRAIN_ASK_EVERY_S)
+
+    async def _recount(self, hot: Hot, shard: int, epoch: int, token: int) -> int:
+        """Fills the shard and opens it; how many answers it has."""
+        # Given up first, read then: what was released in Valkey before that is in the snapshot, and nothing is after.
+        await hot.begin(token)
+        points.reach("rebuild.loading")
+        orders = 0
+        async with self._ledger.recount(shard, epoch=epoch, token=token) as recount, _Calls() as calls:
+            sales = await recount.sales()
+            sale_nos = [sale.sale_no for sale in sales]
+            items: dict[int, list[Any]] = defaultdict(list)
+            for item in await recount.items(sale_nos):
+                items[item.sale_no].append(item)
+            for sale in sales:
+                await calls.add(hot.fill_sale(token, sale.sale_no, sale_fields(sale, items[sale.sale_no])))
+            async for rows in recount.answers(sale_nos):
+                orders += len(rows)
+                for sale_no, fields in _by_sale(rows).items():
+                    await calls.add(hot.fill_answers(token, sale_no, fields))
+            async for rows in recount.units(sale_nos):
+                for sale_no, fields in _by_sale(rows).items():
+                    await calls.add(hot.fill_units(token, sale_no, fields))
+        points.reach("rebuild.loaded")
+        await hot.open(token=token, epoch=epoch, released=recount.outbox_no)
+        return orders
+
+
+def doubt(row: Standing, stand: Stand) -> str:
+    """Why a shard must not sell as it stands; empty when nothing speaks against it."""
+    if row.reopen is not None:
+        return "unfinished"
+    if not stand.there:
+        untouched = not row.opened and row.last_seq == 0 and row.outbox_no == 0
+        return "new" if untouched else "missing"
+    if row.run_id is not None and row.run_id != stand.run_id:
+        return "server"
+    if stand.epoch != row.epoch:
+        return "epoch"
+    if stand.seq < row.last_seq:
+        return "behind"
+    if stand.released < row.forgotten:
+        return "released"
+    if row.wants is not None:
+        return row.wants
+    return "" if stand.open else "shut"
+
+
+def sells_already(row: Standing, stand: Stand) -> bool:
+    """Whoever began the epoch opened it and did not come to say so."""
+    return row.reopen is not None and stand.open and (stand.run_id, stand.epoch) == (row.run_id, row.epoch)
+
+
+def goes_on(row: Standing, stand: Stand) -> bool:
+    """Whether the epoch that the ledger began can still be opened: it is certain that nothing was sold in it, because
+    this server still holds what was there before it, or a recount that was not ended."""
+    same_server = stand.run_id == row.run_id
+    return same_server and row.last_seq == 0 and bool(stand.loading or stand.epoch == row.ended_epoch)
+
+
+def sale_fields(sale: Any, items: Sequence[Any]) -> list[str | int]:
+    """A sale as lua/load_sale.lua spells it, with its counters as the ledger has them."""
+    fields: list[str | int] = [
+        "hold",
+        str(sale.hold),
+        "opens_at",
+        str(sale.opens_at_ms),
+        "closes_at",
+        str(sale.closes_at_ms),
+    ]
+    for item in items:
+        no = item.item_no
+        fields += [f"{no}:price", str(item.price_minor), f"{no}:limit", str(item.limit_per_viewer)]
+        fields += [f"{no}:stock", str(item.stock), f"{no}:left", str(item.left), f"{no}:held", str(item.held)]
+    return fields
+
+
+def _by_sale(rows: Sequence[tuple[int, str, str]]) -> dict[int, list[str]]:
+    """Fields and values one after the other, a sale. Most slices are of one sale, and there are hundreds of them."""
+    sale_nos = {row[0] for row in rows}
+    if len(sale_nos) == 1:
+        flat = [""] * (2 * len(rows))
+        flat[::2] = [row[1] for row in rows]
+        flat[1::2] = [row[2] for row in rows]
+        return {sale_nos.pop(): flat}
+    parts: dict[int, list[str]] = defaultdict(list)
+    for sale_no, field, value in rows:
+        parts[sale_no] += (field, value)
+    return parts
+
+
+class _Calls:
+    """Calls that run beside the reading of the next rows, a few at once. The end of the block waits for all of them; the
+    first that failed is raised."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> "_Calls":
+        return self
+
+    async def add(self, call: Coroutine[Any, Any, None]) -> None:
+        if len(self._running) >= _CALLS_IN_FLIGHT:
+            await self._wait(asyncio.FIRST_COMPLETED, call.close)
+        self._running.add(asyncio.create_task(call))
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            await self._wait(asyncio.ALL_COMPLETED, lambda: None)
+            return
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+        for task in self._running:
+            if not task.cancelled():
+                task.exception()  # what ended the block is what is told
+
+    async def _wait(self, until: str, on_error: Callable[[], None]) -> None:
+        if not self._running:
+            return
+        done, self._running = await asyncio.wait(self._running, return_when=until)
+        for task in done:
+            if (error := task.exception()) is not None:
+                on_error()
+                raise error
