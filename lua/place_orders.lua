@@ -1,6 +1,7 @@
 #!lua
 -- place_orders: decide a group of orders of one sale, each at most once per idempotency key.
--- KEYS[1] shard    hash    epoch, seq, applied (sequence number the ledger has), open
+-- KEYS[1] shard    hash    epoch, seq, applied (sequence number the ledger has), open, opens_up_to (there while clocks
+--                           are not trusted: ms; a sale that opens later does not open)
 -- KEYS[2] sale     hash    hold, opens_at, closes_at, and per item no: price, limit, left, held
 -- KEYS[3] answers  hash    viewer|key -> fingerprint|epoch|seq|at ms|price of the order that the key holds
 -- KEYS[4] units    hash    viewer|item no -> units of the viewer's live orders
@@ -20,7 +21,7 @@ local epoch, seen, backlog = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local facts = redis.call('HMGET', shard, 'epoch', 'seq', 'applied', 'open')
+local facts = redis.call('HMGET', shard, 'epoch', 'seq', 'applied', 'open', 'opens_up_to')
 local seq = tonumber(facts[2] or 0)
 if facts[4] ~= '1' then return cmsgpack.pack({ 'closed', tonumber(facts[1] or 0), seq, now, {} }) end
 if facts[1] ~= epoch then return cmsgpack.pack({ 'epoch', tonumber(facts[1]), seq, now, {} }) end
@@ -54,7 +55,9 @@ local had = redis.call('HMGET', units, unpack(unit_fields))
 local closed
 if offer[1] == 'closed' or now >= tonumber(offer[3]) then closed = { 'ended' }
 elseif offer[1] == 'paused' then closed = { 'paused' }
-elseif now < tonumber(offer[2]) then closed = { 'not_started', tonumber(offer[2]) } end
+elseif now < tonumber(offer[2]) or facts[5] and tonumber(offer[2]) > tonumber(facts[5]) then
+  closed = { 'not_started', tonumber(offer[2]) }
+end
 -- A full backlog refuses new orders but still gives answers already given.
 local full = seq - tonumber(facts[3] or 0) + count > backlog
 
