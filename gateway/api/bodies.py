@@ -31,8 +31,13 @@ _WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?", re.IGNORECA
 
 async def read_body(request: web.Request, kind: type[T], *, max_bytes: int = BODY_BYTES) -> T:
     """The body as a message. Reads `max_bytes` at most and for BODY_WITHIN_S at most."""
+    return decode_body(await read_json_bytes(request, max_bytes=max_bytes), kind)
+
+
+async def read_json_bytes(request: web.Request, *, max_bytes: int) -> bytes:
+    """The body as it came, for who signs it reads it to the byte."""
     _check_type(request)
-    return decode_body(await _read(request, max_bytes), kind)
+    return await read_bytes(request, max_bytes=max_bytes)
 
 
 def decode_body(body: bytes, kind: type[T]) -> T:
@@ -91,7 +96,8 @@ def _check_type(request: web.Request) -> None:
         raise Unsupported("A body comes without a content encoding.")
 
 
-async def _read(request: web.Request, max_bytes: int) -> bytes:
+async def read_bytes(request: web.Request, *, max_bytes: int) -> bytes:
+    """The body whatever it is; `max_bytes` at most and for BODY_WITHIN_S at most."""
     if (request.content_length or 0) > max_bytes:
         raise TooLarge(f"The body has at most {max_bytes} bytes.")
     body = bytearray()
@@ -134,6 +140,10 @@ def _invalid(message: str) -> Invalid:
     if missing is not None:
         param = f"{param}.{missing[1]}" if param else missing[1]
         what = "This field is required"
+    elif what.startswith("Object contains unknown field"):
+        unknown = what.split("`")[1]
+        param = f"{param}.{unknown}" if param else unknown
+        what = "This field cannot be changed"
     elif what.startswith("Expected `null`"):
         what = "This field is not taken here"
     return Invalid(f"{what}.", param=param or None)

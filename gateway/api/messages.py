@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.domain.drafts import ItemDraft, RoomChanges, RoomDraft, SaleDraft
+from gateway.domain.payment import MAX_TXN_LENGTH, PROVIDER_PATTERN
 from gateway.domain.sale import MAX_ITEMS, MAX_PRICE_MINOR, MAX_STOCK, PAY_WITHIN_S, StockDisplay
 from gateway.errors import Invalid
 from gateway.wire.frames import AmountMinor, Identifier, Quantity, Reference
@@ -33,6 +34,8 @@ StockChange = Annotated[int, Meta(ge=-MAX_STOCK, le=MAX_STOCK)]
 UnitLimit = Annotated[int, Meta(ge=1, le=MAX_STOCK)]
 Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}" + _END)]
 Instant = Annotated[datetime, Meta(tz=True)]
+ProviderName = Annotated[str, Meta(pattern=PROVIDER_PATTERN)]
+Transaction = Annotated[str, Meta(min_length=1, max_length=MAX_TXN_LENGTH, pattern=_NO_CONTROLS)]
 
 
 class NewRoom(Struct, kw_only=True):
@@ -125,6 +128,38 @@ class ChangedStock(Struct, kw_only=True):
         if self.add == 0:
             # msgspec names the place of an error raised here by itself.
             raise ValueError("A change of stock adds or takes units, not 0")
+
+
+class ChangedItem(Struct, kw_only=True, forbid_unknown_fields=True):
+    sku: SkuText
+    price_minor: Price
+
+
+class ChangedSale(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Only prices change. Whatever else is named is refused: its host counts on it."""
+
+    items: Annotated[list[ChangedItem], Meta(min_length=1, max_length=MAX_ITEMS)]
+
+    def prices(self) -> dict[str, int]:
+        """By sku."""
+        prices: dict[str, int] = {}
+        for at, item in enumerate(self.items):
+            if item.sku in prices:
+                raise Invalid("A sku stands once in a change.", param=f"items[{at}].sku")
+            prices[item.sku] = item.price_minor
+        return prices
+
+
+class ReportedPayment(Struct, kw_only=True):
+    provider: ProviderName
+    txn: Transaction
+    amount_minor: AmountMinor
+    paid_at: Instant
+
+
+class ReportedRefund(Struct, kw_only=True):
+    txn: Transaction
+    amount_minor: AmountMinor
 
 
 class NewOrder(Struct, kw_only=True):

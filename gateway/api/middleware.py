@@ -22,10 +22,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Audience(StrEnum):
-    """Whose route it is. `ANY` is served on both surfaces and counted among the viewers'."""
+    """Whose route it is. `ANY` is served on both surfaces and counted among the viewers', PROVIDERS with the hosts'."""
 
     VIEWERS = "viewers"
     HOSTS = "hosts"
+    PROVIDERS = "providers"
     ANY = "any"
     HEALTH = "health"
 
@@ -35,9 +36,11 @@ AUDIENCES: Final = web.AppKey("audiences", dict[web.AbstractRoute, Audience])
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:\-]{1,64}")
 # Each waits for Valkey or the ledger, whose own queues are shorter; past it more waiting helps nobody. Hosts have
-# places of their own, so that a sale can be paused while viewers fill theirs.
+# places of their own, so that a sale can be paused while viewers fill theirs, and while anybody knocks where providers
+# tell of payments, which has no token.
 VIEWERS_IN_FLIGHT: Final = 4000
 HOSTS_IN_FLIGHT: Final = 400
+PROVIDERS_IN_FLIGHT: Final = 400
 
 _ALLOW_HEADERS: Final = "Authorization, Content-Type, Idempotency-Key, Prefer, X-Request-Id"
 _EXPOSE_HEADERS: Final = "Idempotent-Replayed, Preference-Applied, Retry-After, X-Request-Id"
@@ -49,8 +52,12 @@ class Edge:
 
     def __init__(self, *, origins: Origins) -> None:
         self._origins = origins
-        self._in_flight = {Audience.VIEWERS: 0, Audience.HOSTS: 0}
-        self._most = {Audience.VIEWERS: VIEWERS_IN_FLIGHT, Audience.HOSTS: HOSTS_IN_FLIGHT}
+        self._most = {
+            Audience.VIEWERS: VIEWERS_IN_FLIGHT,
+            Audience.HOSTS: HOSTS_IN_FLIGHT,
+            Audience.PROVIDERS: PROVIDERS_IN_FLIGHT,
+        }
+        self._in_flight = dict.fromkeys(self._most, 0)
         self._admitting = True
 
     def stop_admitting(self) -> None:
@@ -102,7 +109,7 @@ class Edge:
             return await handler(request)
         if not self._admitting:
             raise Unavailable("This process is going away; repeat elsewhere.", retry_after_ms=500)
-        place = Audience.HOSTS if audience is Audience.HOSTS else Audience.VIEWERS
+        place = audience if audience in self._most else Audience.VIEWERS
         if self._in_flight[place] >= self._most[place]:
             raise Overloaded
         self._in_flight[place] += 1

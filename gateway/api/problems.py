@@ -32,6 +32,7 @@ KINDS: Final = {
     "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The address does not know the method"),
     "conflict": (HTTPStatus.CONFLICT, "The state does not allow this"),
     "stock_in_use": (HTTPStatus.CONFLICT, "The stock is held or sold"),
+    "amount_mismatch": (HTTPStatus.CONFLICT, "The amount is another one"),
     "not_confirmed": (HTTPStatus.CONFLICT, "The order is not confirmed yet"),
     "key_reused": (HTTPStatus.UNPROCESSABLE_ENTITY, "The key was used with other content"),
     "too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),

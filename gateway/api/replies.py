@@ -8,12 +8,13 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from gateway.domain.order import Order, OrderAnswer, OrderOutcome
+from gateway.domain.order import LOST, Order, OrderAnswer, OrderOutcome
+from gateway.domain.payment import Payment
 from gateway.domain.room import Room
-from gateway.domain.sale import Item, Sale, SaleState
+from gateway.domain.sale import Item, Sale, SaleState, left_for_viewers
+from gateway.flows.pay import Paying
 from gateway.flows.rooms import RoomReading
 from gateway.flows.sales import SaleReading
-from gateway.flows.watch import left_for_viewers
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _encode: Final = msgspec.json.Encoder().encode
@@ -76,6 +77,18 @@ class SaleReply(Struct, kw_only=True, omit_defaults=True):
     room: str | None = None
 
 
+class PaymentReply(Struct, kw_only=True, omit_defaults=True):
+    """Money told of. `state`: `waiting` (late, and being judged), `applied`, `refund_due` or `refunded`."""
+
+    provider: str
+    txn: str
+    amount_minor: int
+    paid_at: str
+    state: str
+    reason: str | None = None
+    """Why the order could not take it."""
+
+
 class OrderReply(Struct, kw_only=True, omit_defaults=True):
     order: str
     sale: str
@@ -93,13 +106,46 @@ class OrderReply(Struct, kw_only=True, omit_defaults=True):
     meta: Any = None
     sub: str | None = None
     """Whose order it is; for staff."""
+    payments: list[PaymentReply] | None = None
+    """What money was told of; for staff, of one order."""
 
     # A discount of 0 is said, so it has no default to be left out by.
 
 
+class LostOrderReply(Struct, kw_only=True, omit_defaults=True):
+    """An order that was promised and lost before the ledger had it: what its id says is all that is left of it."""
+
+    order: str
+    sale: str
+    status: str
+    reason: str
+    created_at: str
+    payments: list[PaymentReply] | None = None
+    """What money was told of; for staff."""
+
+
+class UnknownOrderReply(Struct, kw_only=True):
+    """What is known of an order that is none of the shop's, and that money was told of all the same."""
+
+    order: str
+    payments: list[PaymentReply]
+
+
+class PayingReply(Struct, kw_only=True, omit_defaults=True):
+    """A payment that runs at a provider: the viewer pays at `url`, until `pay_by`."""
+
+    order: str
+    provider: str
+    checkout: str
+    url: str
+    amount_minor: int
+    currency: str
+    pay_by: str | None = None
+
+
 class OutcomeReply(Struct, kw_only=True, omit_defaults=True):
     outcome: str
-    order: OrderReply | None = None
+    order: OrderReply | LostOrderReply | None = None
     amount_minor: int | None = None
     left: int | None = None
     may_return: bool | None = None
@@ -210,7 +256,23 @@ def item_reply(reading: SaleReading, item: Item, *, to_staff: bool) -> ItemReply
     return reply
 
 
-def order_reply(order: Order, sale: Sale, *, to_staff: bool) -> OrderReply:
+def shown_reply(
+    order: Order, sale: Sale, *, to_staff: bool, payments: Sequence[Payment] = ()
+) -> OrderReply | LostOrderReply:
+    """An order as whoever asked for it by its id may be told."""
+    if order.reason != LOST:
+        return order_reply(order, sale, to_staff=to_staff, payments=payments)
+    return LostOrderReply(
+        order=order.order,
+        sale=sale.sale,
+        status=order.status.value,
+        reason=LOST,
+        created_at=instant(order.created_at_ms),
+        payments=_payments(payments, to_staff=to_staff),
+    )
+
+
+def order_reply(order: Order, sale: Sale, *, to_staff: bool, payments: Sequence[Payment] = ()) -> OrderReply:
     extra = _read_extra(order.extra) if order.extra else _Extra()
     return OrderReply(
         order=order.order,
@@ -228,6 +290,35 @@ def order_reply(order: Order, sale: Sale, *, to_staff: bool) -> OrderReply:
         ref=extra.ref,
         meta=extra.meta,
         sub=order.viewer if to_staff else None,
+        payments=_payments(payments, to_staff=to_staff),
+    )
+
+
+def _payments(payments: Sequence[Payment], *, to_staff: bool) -> list[PaymentReply] | None:
+    return [payment_reply(each) for each in payments] if payments and to_staff else None
+
+
+def payment_reply(payment: Payment) -> PaymentReply:
+    return PaymentReply(
+        provider=payment.provider,
+        txn=payment.txn,
+        amount_minor=payment.amount_minor,
+        paid_at=instant(payment.paid_at_ms),
+        state=payment.state,
+        reason=payment.reason,
+    )
+
+
+def paying_reply(paying: Paying) -> PayingReply:
+    order = paying.order
+    return PayingReply(
+        order=order.order,
+        provider=paying.provider,
+        checkout=paying.checkout,
+        url=paying.url,
+        amount_minor=order.amount_minor,
+        currency=paying.currency,
+        pay_by=_instant(order.pay_by_ms),
     )
 
 

@@ -15,14 +15,20 @@ from gateway.api.routes import Routes
 from gateway.api.routes.export import ExportRoutes
 from gateway.api.routes.health import HealthRoutes
 from gateway.api.routes.orders import OrderRoutes
+from gateway.api.routes.payments import PaymentRoutes
 from gateway.api.routes.rooms import RoomRoutes
 from gateway.api.routes.sales import SaleRoutes
+from gateway.api.routes.sandbox import SandboxRoutes
+from gateway.flows.cancel_order import CancelOrder
 from gateway.flows.control_sale import ControlSale
 from gateway.flows.orders import OrderReader
+from gateway.flows.pay import PayOrder
+from gateway.flows.payments import Payments
 from gateway.flows.place_order import PlaceOrder
 from gateway.flows.rooms import Rooms
 from gateway.flows.sale_book import SaleBook
 from gateway.flows.sales import Sales
+from gateway.payments.sandbox import Sandbox
 
 Surface = Literal["all", "public", "control"]
 
@@ -31,7 +37,7 @@ EDGE: Final = web.AppKey("edge", Edge)
 _SERVED: Final[dict[Surface, frozenset[Audience]]] = {
     "all": frozenset(Audience),
     "public": frozenset({Audience.VIEWERS, Audience.ANY, Audience.HEALTH}),
-    "control": frozenset({Audience.HOSTS, Audience.ANY, Audience.HEALTH}),
+    "control": frozenset({Audience.HOSTS, Audience.PROVIDERS, Audience.ANY, Audience.HEALTH}),
 }
 # Also the time in which the headers of a request must be complete.
 _KEEPALIVE_S: Final = 15.0
@@ -47,6 +53,10 @@ def build_app(
     control: ControlSale,
     orders: PlaceOrder,
     reader: OrderReader,
+    cancelling: CancelOrder,
+    pay: PayOrder,
+    payments: Payments,
+    sandbox: Sandbox | None,
     book: SaleBook,
     live_url: str,
     ready: Callable[[], bool],
@@ -62,7 +72,9 @@ def build_app(
         HealthRoutes(ready=ready),
         RoomRoutes(callers=callers, rooms=rooms, live_url=live_url, max_bytes=max_body_bytes),
         SaleRoutes(callers=callers, sales=sales, control=control, max_bytes=max_body_bytes),
-        OrderRoutes(callers=callers, orders=orders, reader=reader, book=book),
+        OrderRoutes(callers=callers, orders=orders, reader=reader, cancelling=cancelling, payments=payments, book=book),
+        PaymentRoutes(callers=callers, pay=pay, payments=payments, book=book, max_bytes=max_body_bytes),
+        *([] if sandbox is None else [SandboxRoutes(sandbox=sandbox)]),
         ExportRoutes(callers=callers, reader=reader, book=book),
     )
     audiences: dict[web.AbstractRoute, Audience] = {}

@@ -58,8 +58,11 @@ def demo(
             gateway = LocalGateway(
                 data=folder,
                 port=port or free_port(DEFAULT_PORT),
-                # A viewer of the demo stands for many people and may try as often as its share needs.
-                settings={"PEAKGATE_ORDER_BURST": str(min(10_000, _limit(units, viewers) + 20))},
+                settings={
+                    # A viewer of the demo stands for many people and may try as often as its share needs.
+                    "PEAKGATE_ORDER_BURST": str(min(10_000, _limit(units, viewers) + 20)),
+                    "PEAKGATE_SANDBOX": "page",
+                },
             )
             holds = runner.run(_demo(gateway, console, keep=keep, units=units, viewers=viewers, as_json=as_json))
     except asyncio.CancelledError:

@@ -5,15 +5,19 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Literal
 
+import structlog
 import typer
 import uvloop
 from setproctitle import setproctitle
 
+from gateway import points
 from gateway.cli.output import exit_codes, print_json_line
 from gateway.cli.servers import DataOption, reach_servers
 from gateway.clock import SystemClock
 from gateway.logs import set_up_logs
 from gateway.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 OnReady = Callable[[dict[str, object]], None]
 
@@ -72,6 +76,9 @@ def _run(role: str, settings: Settings, work: Coroutine[object, object, int]) ->
     # Alone and without a key, hashes of viewers match within this process only.
     key = settings.log_key.get_secret_value().encode() if settings.log_key else secrets.token_bytes(32)
     set_up_logs(process=role, level=settings.log_level, log_format=settings.log_format, key=key, clock=SystemClock())
+    points.arm(settings.fault_points)
+    if settings.fault_points is not None:
+        log.warning("fault_points_armed", folder=str(settings.fault_points))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         status = runner.run(work)
     raise SystemExit(status)

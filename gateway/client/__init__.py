@@ -1,9 +1,11 @@
 """A viewer and a host of Peakgate in Python: what the demo, the tests and the load tests use.
 
-`Viewer` is one person in a room over the live socket, `ViewerHttp` the same by HTTP, `Host` the one who runs the sale.
+`Viewer` is one person in a room over the live socket, `ViewerHttp` the same by HTTP, `Host` the one who runs the sale,
+`Backend` the shop's own server.
 `Connection` is the layer below `Viewer`: one socket without reconnect, for generators of load.
 """
 
+from gateway.client.backend import Backend
 from gateway.client.connection import Connection, connect
 from gateway.client.errors import HandshakeRefused, NoAnswer, ViewerAway
 from gateway.client.host import Host
@@ -12,6 +14,7 @@ from gateway.client.orders import KnownOrder, OrderAnswer
 from gateway.client.viewer import Viewer
 
 __all__ = [
+    "Backend",
     "Connection",
     "HandshakeRefused",
     "Host",

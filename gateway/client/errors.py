@@ -50,6 +50,7 @@ _BY_CODE: dict[str, type[GatewayError]] = {
         errors.MethodNotAllowed,
         errors.Conflict,
         errors.StockInUse,
+        errors.AmountMismatch,
         errors.NotConfirmed,
         errors.KeyReused,
         errors.TooLarge,

@@ -1,5 +1,6 @@
-"""The host's calls: rooms, sales, stock and the orders of a sale."""
+"""The host's calls: rooms, sales, stock, prices and the orders of a sale."""
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -95,6 +96,11 @@ class Host(Calls):
         path = f"/v1/sales/{quote(sale)}/items/{quote(sku)}/stock"
         answer = await self.call("POST", path, {"add": add, "reason": reason}, key=key)
         return msgspec.json.decode(answer.body, type=Item)
+
+    async def change_prices(self, sale: str, prices: Mapping[str, int]) -> Sale:
+        """By sku; in force for every order decided from here on."""
+        items = [{"sku": sku, "price_minor": price} for sku, price in prices.items()]
+        return await self._sale("PATCH", f"/v1/sales/{quote(sale)}", {"items": items})
 
     async def orders(self, sale: str, *, status: str | None = None) -> list[Order]:
         path = f"/v1/sales/{quote(sale)}/orders"

@@ -12,15 +12,26 @@ from gateway.errors import NotFound
 PAGE_SIZE = 200
 
 
+class Payment(msgspec.Struct, kw_only=True):
+    """Money the gateway was told of; `state` is `waiting`, `applied`, `refund_due` or `refunded`."""
+
+    provider: str
+    txn: str
+    amount_minor: int
+    state: str
+    paid_at: str | None = None
+    reason: str | None = None
+
+
 class Order(msgspec.Struct, kw_only=True):
-    """An order as HTTP shows it. What only staff see is None for a viewer."""
+    """An order as HTTP shows it. What only staff see is None for a viewer; of an order that was lost little is left."""
 
     order: str
-    sale: str
-    sku: str
-    quantity: int
-    status: str
-    amount_minor: int
+    sale: str = ""
+    sku: str = ""
+    quantity: int = 0
+    status: str = ""
+    amount_minor: int = 0
     price_minor: int = 0
     discount_minor: int = 0
     currency: str = ""
@@ -30,6 +41,19 @@ class Order(msgspec.Struct, kw_only=True):
     sub: str | None = None
     ref: str | None = None
     meta: object = None
+    payments: list[Payment] = []
+
+
+class Paying(msgspec.Struct, kw_only=True):
+    """A payment that runs at a provider: the viewer pays at `url`, until `pay_by`."""
+
+    order: str
+    provider: str
+    checkout: str
+    url: str
+    amount_minor: int
+    currency: str
+    pay_by: str | None = None
 
 
 class OrderPage(msgspec.Struct):
@@ -47,7 +71,7 @@ class _PlacedOrder(msgspec.Struct):
 
 
 class ViewerHttp(Calls):
-    """A viewer's calls: place an order, and read one's own."""
+    """A viewer's calls: place an order, pay or cancel it, and read one's own."""
 
     async def place_order(
         self,
@@ -83,6 +107,13 @@ class ViewerHttp(Calls):
     async def order(self, order: str) -> Order:
         answer = await self.call("GET", f"/v1/orders/{quote(order)}")
         return msgspec.json.decode(answer.body, type=Order)
+
+    async def pay(self, order: str) -> Paying:
+        """Begins to pay; asked again, the payment that runs is answered."""
+        return msgspec.json.decode((await self.call("POST", f"/v1/orders/{quote(order)}/pay")).body, type=Paying)
+
+    async def cancel(self, order: str) -> Order:
+        return msgspec.json.decode((await self.call("POST", f"/v1/orders/{quote(order)}/cancel")).body, type=Order)
 
     async def orders(self) -> list[Order]:
         return [order async for order in each_order(self, "/v1/orders")]

@@ -12,6 +12,7 @@ _ASK_EVERY_S = 0.25
 
 class Shards(Protocol):
     async def cursor(self, shard: int) -> tuple[int, int]: ...
+    async def was_applied(self, shard: int, epoch: int, seq: int) -> bool: ...
 
 
 class Applied:
@@ -27,7 +28,7 @@ class Applied:
         self._move(message.shard, message.epoch, message.seq)
 
     async def reached(self, shard: int, epoch: int, seq: int, *, within_s: float) -> bool:
-        """Whether the ledger reached (epoch, seq) within the time."""
+        """Whether the ledger reached (epoch, seq) within the time; False too when it passed over it."""
         until_s = self._clock.monotonic() + within_s
         while self._at.get(shard, (0, 0)) < (epoch, seq):
             left_s = until_s - self._clock.monotonic()
@@ -42,7 +43,13 @@ class Applied:
                     self._move(shard, *await self._shards.cursor(shard))
                 except GatewayError:
                     await asyncio.sleep(min(0.05, max(0.0, left_s)))
-        return True
+        if self._at[shard][0] == epoch:
+            return True
+        # The epoch has ended: with it may have gone what its stream did not keep.
+        try:
+            return await self._shards.was_applied(shard, epoch, seq)
+        except GatewayError:
+            return False
 
     def _move(self, shard: int, epoch: int, seq: int) -> None:
         if (epoch, seq) > self._at.get(shard, (0, 0)):

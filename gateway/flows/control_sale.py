@@ -1,10 +1,10 @@
-"""What a host does to a running sale: open, pause, resume, close, change stock.
+"""What a host does to a running sale: open, pause, resume, close, change stock and prices.
 
 An act is in force from its script on and answered once the ledger has it, so that no rebuild can forget it.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -15,6 +15,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.drafts import Effect, fingerprint
 from gateway.domain.sale import MAX_STOCK, Item, Sale
 from gateway.errors import (
+    Conflict,
     GatewayError,
     HotUnavailable,
     Invalid,
@@ -22,6 +23,7 @@ from gateway.errors import (
     NotFound,
     OutcomeUnknown,
     ShardClosed,
+    StockInUse,
 )
 from gateway.flows.access import require_host
 from gateway.flows.sales import SaleReading, Sales
@@ -57,6 +59,16 @@ class Effects(Protocol):
     async def find(self, shop: str, effect: Effect) -> str | None: ...
 
 
+class Acts(Protocol):
+    async def was_refused(self, *, shard: int, epoch: int, seq: int, sale_no: int, act: Act) -> bool:
+        """Whether the ledger has this act without effect: it could not take what Valkey took."""
+        ...
+
+
+class News(Protocol):
+    async def prices(self, sale: Sale, prices: Sequence[tuple[str, int]]) -> None: ...
+
+
 class Applied(Protocol):
     async def reached(self, shard: int, epoch: int, seq: int, *, within_s: float) -> bool: ...
 
@@ -65,19 +77,30 @@ class ControlSale:
     """Raises Conflict where the state forbids the act, OutcomeUnknown where it may be in force and not kept yet."""
 
     def __init__(
-        self, *, sales: Sales, controls: Mapping[int, Control], effects: Effects, applied: Applied, clock: Clock
+        self,
+        *,
+        sales: Sales,
+        controls: Mapping[int, Control],
+        effects: Effects,
+        acts: Acts,
+        applied: Applied,
+        news: News,
+        clock: Clock,
     ) -> None:
         self._sales = sales
         self._controls = controls
         self._effects = effects
+        self._acts = acts
         self._applied = applied
+        self._news = news
         self._clock = clock
 
     async def act(self, caller: Caller, sale_id: str, act: Act) -> SaleReading:
         """Already so is as good as done."""
         require_host(caller)
         sale = await self._sales.find(caller, sale_id)
-        await self._kept(sale, await self._in_force(sale, act, actor=caller.sub))
+        if not (sale.retired and act is Act.CLOSE):
+            await self._kept(sale, await self._in_force(sale, act, actor=caller.sub))
         return await self._afterwards(caller, sale)
 
     async def change_stock(
@@ -88,7 +111,9 @@ class ControlSale:
         sale = await self._sales.find(caller, sale_id)
         item = _item(sale, sku)
         content = fingerprint(sale.sale, sku, add, reason)
-        # The ledger remembers for good what Valkey may have lost, and also a key used on another sale.
+        # The ledger remembers for good what Valkey may have lost, and also a key used on another sale. Valkey remembers
+        # for longer than an act may take from here on.
+        arrived_s = self._clock.monotonic()
         replayed = await self._effects.find(caller.shop, Effect(caller.sub, KIND, key, content)) is not None
         if not replayed:
             if item.stock + add > MAX_STOCK:
@@ -102,10 +127,50 @@ class ControlSale:
                 key=key,
                 fingerprint=content,
                 reason=reason,
+                arrived_s=arrived_s,
             )
             await self._kept(sale, (epoch, seq, replayed))
+            if seq == 0:
+                # The key's act is of an earlier epoch, and the ledger remembers those that had an effect.
+                refused = await self._effects.find(caller.shop, Effect(caller.sub, KIND, key, content)) is None
+            else:
+                refused = await self._was_refused(sale, Act.STOCK, epoch, seq)
+            if refused:
+                raise StockInUse
         reading = await self._afterwards(caller, sale)
         return reading, _item(reading.sale, sku), replayed
+
+    async def change_prices(self, caller: Caller, sale_id: str, prices: Mapping[str, int]) -> SaleReading:
+        """Each price is an act of its own, in force for every order decided after it; what was reserved before keeps
+        its price. All are checked before the first is asked for."""
+        require_host(caller)
+        sale = await self._sales.find(caller, sale_id)
+        items: dict[str, Item] = {item.sku: item for item in sale.items}
+        for at, (sku, price_minor) in enumerate(prices.items()):
+            item = items.get(sku)
+            if item is None:
+                raise Invalid("There is no such sku in this sale.", param=f"items[{at}].sku")
+            if price_minor < (item.floor_minor or 0):
+                raise Invalid(f"The price is at least {item.floor_minor}.", param=f"items[{at}].price_minor")
+        changed = False
+        for sku, price_minor in prices.items():
+            try:
+                done = await self._in_force(
+                    sale, Act.PRICE, actor=caller.sub, item_no=items[sku].item_no, value=price_minor
+                )
+                await self._kept(sale, done)
+                if await self._was_refused(sale, Act.PRICE, done[0], done[1]):
+                    raise Conflict("The ledger could not take the price.")
+            except OutcomeUnknown:
+                raise
+            except GatewayError as error:
+                # Nothing happened is true of this price, and not of those before it.
+                raise (OutcomeUnknown("Some prices changed; repeat to change all.") if changed else error) from error
+            changed = True
+        await self._news.prices(
+            sale, [(sku, price) for sku, price in prices.items() if price != items[sku].price_minor]
+        )
+        return await self._afterwards(caller, sale)
 
     async def _in_force(
         self,
@@ -118,9 +183,12 @@ class ControlSale:
         key: str = "",
         fingerprint: str = "",
         reason: str = "",
+        arrived_s: float | None = None,
     ) -> tuple[int, int, bool]:
         """Asks until there is an answer, a few times at most."""
-        arrived_s = self._clock.monotonic()
+        if sale.retired:
+            raise Conflict("The sale is over; it takes no acts any more.")
+        arrived_s = self._clock.monotonic() if arrived_s is None else arrived_s
         lost, loaded = False, False
         pauses = iter(_PAUSES_S)
         while True:
@@ -159,6 +227,18 @@ class ControlSale:
             # In force; others must not go on showing what was before.
             await self._sales.changed(sale)
             raise OutcomeUnknown("The act is in force, and the ledger does not have it yet; repeat to be sure.")
+
+    async def _was_refused(self, sale: Sale, act: Act, epoch: int, seq: int) -> bool:
+        try:
+            refused = await self._acts.was_refused(
+                shard=sale.shard, epoch=epoch, seq=seq, sale_no=sale.sale_no, act=act
+            )
+        except LedgerUnavailable as error:
+            raise OutcomeUnknown("The act is done, and the ledger cannot be read; repeat to see it.") from error
+        if refused:
+            log.error("act_without_effect", sale_no=sale.sale_no, act=str(act), epoch=epoch, seq=seq)
+            await self._sales.changed(sale)
+        return refused
 
     async def _afterwards(self, caller: Caller, sale: Sale) -> SaleReading:
         await self._sales.changed(sale)

@@ -13,8 +13,8 @@ from gateway.clock import Clock
 from gateway.domain.caller import Caller, Role
 from gateway.domain.ids import OrderId
 from gateway.domain.order import MAX_META_BYTES, OrderAnswer, OrderOutcome, OrderRequest
-from gateway.domain.sale import Sale
-from gateway.errors import Forbidden, GatewayError, Invalid, NotFound, Overloaded, Unavailable
+from gateway.domain.sale import Sale, SaleState
+from gateway.errors import Forbidden, GatewayError, Invalid, NotFound, OutcomeUnknown, Overloaded, Unavailable
 from gateway.flows.access import require_room
 from gateway.flows.sale_book import SaleBook
 from gateway.metrics import ORDER_SECONDS, ORDERS
@@ -46,10 +46,19 @@ class PlaceOrder:
     """
 
     def __init__(
-        self, *, book: SaleBook, groups: Callable[[int], Group], limiter: Limiter, watch: Watch, clock: Clock
+        self,
+        *,
+        book: SaleBook,
+        groups: Callable[[int], Group],
+        retired: Group,
+        limiter: Limiter,
+        watch: Watch,
+        clock: Clock,
     ) -> None:
+        """`retired` takes the orders on sales that Valkey does not have any more."""
         self._book = book
         self._groups = groups
+        self._retired = retired
         self._limiter = limiter
         self._watch = watch
         self._clock = clock
@@ -167,10 +176,17 @@ class PlaceOrder:
                         ask_now=given.replayed,
                     )
             else:
+                if isinstance(given, Unavailable | OutcomeUnknown) and self._is_over(sale):
+                    # It may have left Valkey without this process hearing of it: the next order looks it up.
+                    self._book.forget(sale.sale_no)
                 self._refuse(answer, given)
 
         request.answer = answered
-        self._groups(sale.shard).submit(request)
+        group = self._retired if sale.retired else self._groups(sale.shard)
+        group.submit(request)
+
+    def _is_over(self, sale: Sale) -> bool:
+        return sale.state_at(self._clock.now_ms()) is SaleState.CLOSED
 
     def _refuse(self, answer: Answer, error: Exception) -> None:
         ORDERS.inc(error.code if isinstance(error, GatewayError) else "internal")

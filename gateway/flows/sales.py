@@ -22,6 +22,7 @@ from gateway.errors import (
     ShardClosed,
 )
 from gateway.flows.access import require_host, require_room
+from gateway.flows.counts import SaleCounts
 from gateway.flows.recent import Recent
 from gateway.flows.sale_book import SaleBook
 from gateway.wire import bus
@@ -80,7 +81,7 @@ class SaleReading(Struct, frozen=True):
     sale: Sale
     state: SaleState
     counts: Mapping[int, ItemCounts] | None = None
-    """By item number, from Valkey."""
+    """By item number, from Valkey while it has the sale."""
     ledger: Mapping[int, tuple[int, int, int]] | None = None
     """By item number, stock, held and sold as far as the ledger is; for staff only."""
 
@@ -148,13 +149,13 @@ class Sales:
         return sale
 
     async def reading(self, sale: Sale, caller: Caller) -> SaleReading:
-        shard = self._shards[sale.shard]
+        read = SaleCounts(hot=self._shards[sale.shard], ledger=self._ledger)
         try:
             if caller.is_staff:
-                counts = await shard.counts(sale)
+                counts = await read.counts(sale)
             else:
-                counts = await self._recent.get(sale.sale_no, lambda: shard.counts(sale))
-        except HotUnavailable:
+                counts = await self._recent.get(sale.sale_no, lambda: read.counts(sale))
+        except (HotUnavailable, LedgerUnavailable):
             counts = None
         ledger = await self._ledger.counts(sale.sale_no) if caller.is_staff else None
         return SaleReading(sale, sale.state_at(await self.now_ms(sale.shard)), counts, ledger)

@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 from gateway.clock import Clock
 from gateway.domain.caller import Caller
-from gateway.domain.ids import IdMint
+from gateway.domain.ids import IdMint, RoomId
 from gateway.domain.order import Order
 from gateway.domain.room import Room, RoomState
-from gateway.domain.sale import ItemCounts, Sale, StockDisplay
-from gateway.errors import Forbidden, GatewayError, LedgerUnavailable, NotFound
+from gateway.domain.sale import ItemCounts, Sale, left_for_viewers
+from gateway.errors import Forbidden, GatewayError, HotUnavailable, LedgerUnavailable, NotFound
 from gateway.flows.order_watch import OrderWatch
 from gateway.flows.orders import OrderReader
 from gateway.flows.room_book import RoomBook
@@ -22,7 +22,6 @@ from gateway.wire import frames
 _SNAPSHOT_FRESH_S = 0.25
 _SALES_SHOWN = 50
 _ROOMS_REMEMBERED = 10_000
-LOW_SHARE, LOW_UNITS = 0.1, 10
 
 
 class Sales(Protocol):
@@ -31,6 +30,10 @@ class Sales(Protocol):
 
 class Counters(Protocol):
     async def counts(self, sale: Sale) -> dict[int, ItemCounts] | None: ...
+
+
+class Ticks(Protocol):
+    async def last(self, room: RoomId) -> int: ...
 
 
 class WatchRoom:
@@ -43,6 +46,7 @@ class WatchRoom:
         sales: Sales,
         book: SaleBook,
         counters: "dict[int, Counters]",
+        ticks: Ticks,
         reader: OrderReader,
         watch: OrderWatch,
         mint: IdMint,
@@ -53,6 +57,7 @@ class WatchRoom:
         self._sales = sales
         self._book = book
         self._counters = counters
+        self._ticks = ticks
         self._reader = reader
         self._watch = watch
         self._mint = mint
@@ -107,6 +112,11 @@ class WatchRoom:
 
     async def _build(self, room: Room) -> frames.Snapshot:
         sales: list[dict[str, Any]] = []
+        # Asked first: a tick that is cut meanwhile is told once more rather than not at all.
+        try:
+            seq = await self._ticks.last(room.room)
+        except HotUnavailable:
+            seq = 0
         try:
             shown = await self._sales.of_room(room.room_no, limit=_SALES_SHOWN)
             self._shown[room.room] = shown
@@ -124,7 +134,7 @@ class WatchRoom:
         return frames.Snapshot(
             room=room_for_viewers(room),
             epoch=1,
-            seq=0,
+            seq=seq,
             viewers=0,
             likes=0,
             sales=sales,
@@ -168,15 +178,6 @@ def sale_for_viewers(sale: Sale, counts: dict[int, ItemCounts] | None, now_ms: i
             for item in sale.items
         ],
     }
-
-
-def left_for_viewers(sale: Sale, counts: ItemCounts | None) -> dict[str, Any]:
-    """What a sale lets viewers know of the units left of an item."""
-    if counts is None or sale.stock_display is StockDisplay.HIDDEN:
-        return {}
-    if sale.stock_display is StockDisplay.EXACT:
-        return {"left": counts.left}
-    return {"low": counts.left <= max(LOW_UNITS, counts.stock * LOW_SHARE)}
 
 
 def _known(sale: Sale, key: str, order: Order | None) -> frames.KnownOrder:

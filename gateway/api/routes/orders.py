@@ -1,4 +1,4 @@
-"""Addresses of orders: a viewer places and reads them, hosts read those of a sale."""
+"""Addresses of orders: a viewer places, reads and cancels them, hosts read those of a sale, backends the shop's."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,20 +9,24 @@ from gateway.api.callers import Callers
 from gateway.api.messages import NewOrder
 from gateway.api.middleware import Audience
 from gateway.api.replies import (
+    LostOrderReply,
     OrderReply,
     OutcomeReply,
     PageReply,
     json_reply,
-    order_reply,
     outcome_reply,
     reserved_reply,
+    shown_reply,
 )
 from gateway.api.routes import Route
 from gateway.domain.caller import Caller, Role
 from gateway.domain.ids import OrderId
 from gateway.domain.order import Order, OrderAnswer, OrderOutcome, OrderStatus
+from gateway.domain.payment import Payment
 from gateway.errors import GatewayError, Invalid, NotFound
+from gateway.flows.cancel_order import CancelOrder
 from gateway.flows.orders import OrderReader
+from gateway.flows.payments import Payments
 from gateway.flows.place_order import PlaceOrder
 from gateway.flows.sale_book import SaleBook
 
@@ -33,18 +37,30 @@ _STATUSES = frozenset(OrderStatus) - {OrderStatus.RESERVED}
 
 
 class OrderRoutes:
-    def __init__(self, *, callers: Callers, orders: PlaceOrder, reader: OrderReader, book: SaleBook) -> None:
+    def __init__(
+        self,
+        *,
+        callers: Callers,
+        orders: PlaceOrder,
+        reader: OrderReader,
+        cancelling: CancelOrder,
+        payments: Payments,
+        book: SaleBook,
+    ) -> None:
         self._callers = callers
         self._orders = orders
         self._reader = reader
+        self._cancelling = cancelling
+        self._payments = payments
         self._book = book
         self._waiting = 0
 
     def routes(self) -> Iterable[Route]:
         yield Route("POST", "/v1/orders", self.place, Audience.VIEWERS)
-        yield Route("GET", "/v1/orders", self.own, Audience.VIEWERS)
+        yield Route("GET", "/v1/orders", self.listed, Audience.ANY)
         yield Route("GET", "/v1/orders/by-key/{key}", self.by_key, Audience.VIEWERS)
         yield Route("GET", "/v1/orders/{order}", self.by_id, Audience.ANY)
+        yield Route("POST", "/v1/orders/{order}/cancel", self.cancel, Audience.VIEWERS)
         yield Route("GET", "/v1/sales/{sale}/orders", self.of_sale, Audience.HOSTS)
 
     async def place(self, request: web.Request) -> web.Response:
@@ -73,15 +89,23 @@ class OrderRoutes:
             response.headers["Preference-Applied"] = f"wait={wait}"
         return response
 
-    async def own(self, request: web.Request) -> web.Response:
-        caller = await self._callers.of(request, Role.VIEWER)
+    async def listed(self, request: web.Request) -> web.Response:
+        """A viewer's own, newest first; for the shop's backend all of the shop, oldest first."""
+        caller = await self._callers.of(request, Role.VIEWER, Role.SERVICE)
         page = page_of(request)
-        orders, next_cursor = await self._reader.own(caller, limit=page.limit, after=page.after)
+        of_whom = self._reader.own if caller.role is Role.VIEWER else self._reader.of_shop
+        orders, next_cursor = await of_whom(caller, limit=page.limit, after=page.after)
         return json_reply(PageReply(items=await self._shown(caller, orders), next=next_cursor))
 
     async def by_id(self, request: web.Request) -> web.Response:
         caller = await self._callers.of(request)
-        return await self._one(caller, await self._reader.by_id(caller, request.match_info["order"]))
+        order = await self._reader.by_id(caller, request.match_info["order"])
+        payments = await self._payments.of_order(caller, order.order) if caller.is_staff else ()
+        return await self._one(caller, order, payments)
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        caller = await self._callers.of(request, Role.VIEWER)
+        return await self._one(caller, await self._cancelling.cancel(caller, request.match_info["order"]))
 
     async def by_key(self, request: web.Request) -> web.Response:
         caller = await self._callers.of(request, Role.VIEWER)
@@ -99,7 +123,7 @@ class OrderRoutes:
         )
         return json_reply(PageReply(items=await self._shown(caller, orders), next=next_cursor))
 
-    async def _placed(self, caller: Caller, body: NewOrder, answer: OrderAnswer) -> OrderReply:
+    async def _placed(self, caller: Caller, body: NewOrder, answer: OrderAnswer) -> OrderReply | LostOrderReply:
         """The order as it stands: just reserved, or whatever became of the one that the key holds already."""
         if answer.replayed and answer.order is not None:
             order = await self._reader.by_id(caller, answer.order)
@@ -110,7 +134,7 @@ class OrderRoutes:
             answer, sale, sku=body.sku, quantity=body.quantity, ref=body.ref or caller.ref, meta=body.meta
         )
 
-    async def _confirmed(self, caller: Caller, order_id: OrderId, wait: int) -> OrderReply | None:
+    async def _confirmed(self, caller: Caller, order_id: OrderId, wait: int) -> OrderReply | LostOrderReply | None:
         """The order once it is more than reserved; None when that takes longer than the wait."""
         if self._waiting >= _WAITING_MOST:
             return None
@@ -123,17 +147,22 @@ class OrderRoutes:
         finally:
             self._waiting -= 1
 
-    async def _one(self, caller: Caller, order: Order) -> web.Response:
-        return json_reply((await self._shown(caller, [order]))[0])
+    async def _one(self, caller: Caller, order: Order, payments: Sequence[Payment] = ()) -> web.Response:
+        return json_reply((await self._shown(caller, [order], payments))[0])
 
-    async def _shown(self, caller: Caller, orders: Sequence[Order]) -> list[OrderReply]:
+    async def _shown(
+        self, caller: Caller, orders: Sequence[Order], payments: Sequence[Payment] = ()
+    ) -> list[OrderReply | LostOrderReply]:
+        """`payments` are those of the one order there is."""
         sales = {}
         for sale_no in {order.sale_no for order in orders}:
             sale = await self._book.by_no(sale_no)
             if sale is None:
                 raise NotFound("There is no such sale.")
             sales[sale_no] = sale
-        return [order_reply(order, sales[order.sale_no], to_staff=caller.is_staff) for order in orders]
+        return [
+            shown_reply(order, sales[order.sale_no], to_staff=caller.is_staff, payments=payments) for order in orders
+        ]
 
 
 def status_of(request: web.Request) -> str | None:

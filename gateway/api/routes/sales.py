@@ -6,7 +6,7 @@ from aiohttp import web
 
 from gateway.api.bodies import page_of, read_body, required_key
 from gateway.api.callers import Callers
-from gateway.api.messages import ChangedStock, NewSale
+from gateway.api.messages import ChangedSale, ChangedStock, NewSale
 from gateway.api.middleware import Audience, Handler
 from gateway.api.replies import PageReply, item_reply, json_reply, sale_reply
 from gateway.api.routes import Route
@@ -29,6 +29,7 @@ class SaleRoutes:
         yield Route("POST", "/v1/sales", self.create, Audience.HOSTS)
         yield Route("GET", "/v1/sales", self.of_shop, Audience.ANY)
         yield Route("GET", "/v1/sales/{sale}", self.read, Audience.ANY)
+        yield Route("PATCH", "/v1/sales/{sale}", self.change, Audience.HOSTS)
         for act in _ACTS:
             yield Route("POST", f"/v1/sales/{{sale}}/{act}", self._acting(act), Audience.HOSTS)
         yield Route("POST", "/v1/sales/{sale}/items/{sku}/stock", self.change_stock, Audience.HOSTS)
@@ -51,6 +52,12 @@ class SaleRoutes:
         caller = await self._callers.of(request)
         reading = await self._sales.read(caller, request.match_info["sale"])
         return json_reply(sale_reply(reading, to_staff=caller.is_staff))
+
+    async def change(self, request: web.Request) -> web.Response:
+        caller = await self._callers.of(request, Role.HOST)
+        body = await read_body(request, ChangedSale, max_bytes=self._max_bytes)
+        reading = await self._control.change_prices(caller, request.match_info["sale"], body.prices())
+        return json_reply(sale_reply(reading, to_staff=True))
 
     def _acting(self, act: Act) -> Handler:
         async def acting(request: web.Request) -> web.Response:
