@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- audit_cut: how a shard stands at one moment, for the audit; changes nothing.
--- KEYS[1] shard    hash    epoch, seq, applied, released, open
+-- KEYS[1] shard    hash    epoch, seq, applied, released, open, opens_up_to
 -- KEYS[2] stream   stream  the entries behind the cursor are read
 -- KEYS[3] answers  hash    of the sale whose fields are named
 -- KEYS[4] units    hash    of the sale whose fields are named
@@ -8,16 +8,16 @@
 -- ARGV[1] epoch  ARGV[2] last sequence number of the ledger (the cursor)
 -- ARGV[3] most sequence numbers behind the cursor whose entries are read
 -- ARGV[4] how many fields of answers are named  ARGV[5..] these, then fields of units (a few hundred in all, or none)
--- Returns [word, now ms, epoch, seq, applied, released, open, entries, answers, units, sales]; numbers of the shard as
--- they stand in the hash, nil when it is not there; entries as [id, body], answers and units one value a field, sales
--- one array of fields and values a sale (empty: not there). The word says what the entries are:
+-- Returns [word, now ms, facts, entries, answers, units, sales]; facts are the fields of the shard as named above, nil
+-- where one is not there; entries as [id, body], answers and units one value a field, sales one array of fields and
+-- values a sale (empty: not there). The word says what the entries are:
 --   whole (all behind the cursor) | backlog (more than asked for: none is read) | epoch (another one: none is read)
 local shard, stream, answers, units = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, after, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local facts = redis.call('HMGET', shard, 'epoch', 'seq', 'applied', 'released', 'open')
+local facts = redis.call('HMGET', shard, 'epoch', 'seq', 'applied', 'released', 'open', 'opens_up_to')
 
 local word, entries = 'whole', {}
 if facts[1] ~= epoch then
@@ -39,5 +39,4 @@ local named = 4 + tonumber(ARGV[4])
 local sales = {}
 for at = 5, #KEYS do sales[at - 4] = redis.call('HGETALL', KEYS[at]) end
 
-return { word, now, facts[1], facts[2], facts[3], facts[4], facts[5], entries, read(answers, 5, named),
-         read(units, named + 1, #ARGV), sales }
+return { word, now, facts, entries, read(answers, 5, named), read(units, named + 1, #ARGV), sales }

@@ -1,7 +1,9 @@
 """What the audit reads of the orders Valkey: one moment of a shard, and slices of a sale's hashes. Nothing is
 written."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from time import monotonic
 from typing import Any, NamedTuple
 
 from gateway.hot.connect import Client, hot_errors
@@ -14,19 +16,28 @@ _SCAN_COUNT = 2000
 
 
 class ItemCut(NamedTuple):
-    """The counters of one item; one that is not there reads as 0."""
+    """The fields of one item; one that is not there reads as 0, one that is no number as -1."""
 
+    price: int
+    limit: int
     stock: int
     left: int
     held: int
+
+
+class SaleCut(NamedTuple):
+    hold: str
+    opens_at_ms: int
+    closes_at_ms: int
+    items: Mapping[int, ItemCut]
 
 
 class Cut(NamedTuple):
     """One moment of a shard. A shard that Valkey does not have reads as epoch 0.
 
     `entries` are those behind the cursor; None when more sequence numbers stand there than were to be read at once, or
-    when the shard is of another epoch. `sales` has the items of each sale asked for that Valkey has. `answers` and
-    `units` have what the named fields hold; a field that is not there is left out.
+    when the shard is of another epoch. `sales` has those asked for that Valkey has. `answers` and `units` have what the
+    named fields hold; a field that is not there is left out. `distrusts_clocks`: the keeper has paused opening.
     """
 
     now_ms: int
@@ -35,17 +46,21 @@ class Cut(NamedTuple):
     applied: int
     released: int
     open: bool
+    distrusts_clocks: bool
     entries: Sequence[RawEntry] | None
-    sales: Mapping[int, Mapping[int, ItemCut]]
+    sales: Mapping[int, SaleCut]
     answers: Mapping[str, str]
     units: Mapping[str, int]
 
 
 class HotAudit:
-    """Reads any shard. A cut is one script call; scans are slices, each of its own moment."""
+    """Reads any shard. A cut is one script call; scans are slices, each of its own moment.
 
-    def __init__(self, *, client: Client, scripts: Scripts) -> None:
+    `rest_share` is for how long a scan rests after each slice, as a share of the time that it and its use took."""
+
+    def __init__(self, *, client: Client, scripts: Scripts, rest_share: float = 0.0) -> None:
         self._client = client
+        self._rest_share = rest_share
         self._cut = scripts.named("audit_cut")
 
     async def cut(
@@ -75,7 +90,8 @@ class HotAudit:
             ],
             [epoch, after, most, len(answers), *map(_bytes, answers), *map(_bytes, units)],
         )
-        word, now_ms, at_epoch, seq, applied, released, is_open, entries, held, had, hashes = reply
+        word, now_ms, facts, entries, held, had, hashes = reply
+        at_epoch, seq, applied, released, is_open, opens_up_to = facts
         return Cut(
             now_ms=now_ms,
             epoch=int(at_epoch or 0),
@@ -83,10 +99,11 @@ class HotAudit:
             applied=int(applied or 0),
             released=int(released or 0),
             open=is_open == b"1",
+            distrusts_clocks=opens_up_to is not None,
             entries=[_entry(id, body) for id, body in entries] if word == b"whole" else None,
-            sales={sale_no: _items(flat) for sale_no, flat in zip(sales, hashes, strict=True) if flat},
+            sales={sale_no: _sale(flat) for sale_no, flat in zip(sales, hashes, strict=True) if flat},
             answers={field: _text(value) for field, value in zip(answers, held, strict=True) if value is not None},
-            units={field: int(value) for field, value in zip(units, had, strict=True) if value is not None},
+            units={field: _number(value) for field, value in zip(units, had, strict=True) if value is not None},
         )
 
     def scan_answers(self, shard: int, sale_no: int) -> AsyncIterator[Mapping[bytes, bytes]]:
@@ -100,12 +117,15 @@ class HotAudit:
     async def _scan(self, key: str) -> AsyncIterator[Mapping[bytes, bytes]]:
         cursor = 0
         while True:
+            began_s = monotonic()
             with hot_errors():
                 reply: Any = await self._client.hscan(key, cursor, count=_SCAN_COUNT)
             cursor = int(reply[0])
             yield reply[1]
             if cursor == 0:
                 return
+            if self._rest_share:
+                await asyncio.sleep((monotonic() - began_s) * self._rest_share)
 
 
 def _entry(id: bytes, body: bytes) -> RawEntry:
@@ -113,15 +133,25 @@ def _entry(id: bytes, body: bytes) -> RawEntry:
     return RawEntry(int(epoch), int(last), body)
 
 
-def _items(flat: Sequence[bytes]) -> dict[int, ItemCut]:
+def _sale(flat: Sequence[bytes]) -> SaleCut:
     fields = dict(zip(map(_text, flat[::2]), flat[1::2], strict=True))
-    numbers = {int(name.partition(":")[0]) for name in fields if ":" in name}
-    return {
-        number: ItemCut(*(int(fields.get(f"{number}:{name}", 0)) for name in ItemCut._fields)) for number in numbers
+    numbers = {int(name.partition(":")[0]) for name in fields if name.partition(":")[0].isdecimal()}
+    items = {
+        number: ItemCut(*(_number(fields.get(f"{number}:{name}", b"0")) for name in ItemCut._fields))
+        for number in numbers
     }
+    hold = _text(fields.get("hold", b""))
+    return SaleCut(hold, _number(fields.get("opens_at", b"0")), _number(fields.get("closes_at", b"0")), items)
 
 
 # The audit also reads what should not be there: bytes that are no text come back as they were when they are asked for.
+
+
+def _number(value: bytes) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        return -1
 
 
 def _text(value: bytes) -> str:

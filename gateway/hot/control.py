@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from gateway import points
 from gateway.clock import Clock
 from gateway.domain.acts import Act
 from gateway.domain.order import DECIDE_WITHIN_S
@@ -48,6 +49,7 @@ class HotControl:
         until_s = (now_s if arrived_s is None else arrived_s) + DECIDE_WITHIN_S
         if not shard.clock.known:
             await shard.read_clock(now_s)
+        points.reach("control.script.before")
         word, epoch, seq, now_ms = await self._control(
             [keys.shard, keys.sale(sale_no), keys.acts, keys.stream],
             [
@@ -64,6 +66,7 @@ class HotControl:
                 shop,
             ],
         )
+        points.reach("control.script.after")
         shard.clock.learn(now_ms, now_s)
         match str(word, "ascii"):
             case "done" | "same" | "replayed" as done:
@@ -77,4 +80,5 @@ class HotControl:
             case "late":
                 raise Unavailable(retry_after_ms=500)
             case other:
+                self._shard.doubt()
                 raise ShardClosed(f"shard {shard.shard}: {other}")

@@ -5,10 +5,20 @@ from typing import Any
 
 import msgspec
 
+from gateway import points
 from gateway.clock import Clock
 from gateway.domain.ids import IdMint
 from gateway.domain.order import DECIDE_WITHIN_S, OrderAnswer, OrderOutcome, OrderRequest, Verdict
-from gateway.errors import GatewayError, HotUnavailable, KeyReused, NotFound, Overloaded, ShardClosed, Unavailable
+from gateway.errors import (
+    GatewayError,
+    HotUnavailable,
+    KeyReused,
+    NotFound,
+    Overloaded,
+    ServerUnknown,
+    ShardClosed,
+    Unavailable,
+)
 from gateway.hot.scripts import Scripts
 from gateway.hot.shard import HotShard
 
@@ -56,19 +66,27 @@ class HotOrders:
         ]
         keys = shard.keys
         epoch = shard.epoch
+        points.reach("group.call.before")
         sent_s = self._clock.monotonic()
         try:
             reply = await self._place(
                 [keys.shard, keys.sale(sale_no), keys.answers(sale_no), keys.units(sale_no), keys.stream],
                 [epoch, shard.seq_seen, self._backlog_max, sale_no, _pack(requests)],
             )
+        except ServerUnknown as error:
+            shard.clock.forget()
+            raise ShardClosed(str(error)) from error  # nothing was sent
         except HotUnavailable:
             # What answers next may be another server with another clock.
             shard.clock.forget()
             raise
+        points.reach("group.call.after")
         state, at_epoch, seq, now_ms, answers = _unpack(reply)
         shard.clock.learn(now_ms, sent_s)
         if state != "open":
+            if state == "behind":
+                shard.behind_in = epoch
+            shard.doubt()
             raise ShardClosed(f"shard {shard.shard}: {state} (epoch {at_epoch}, sequence number {seq})")
         if shard.epoch == epoch:
             shard.seq_seen = max(shard.seq_seen, seq)

@@ -1,127 +1,73 @@
 """What the audit reads of the ledger: every answer of one snapshot is of the same moment. Nothing is written."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from time import monotonic
+from typing import Any
 
+from gateway.ledger.audit_rows import (
+    AuditedAnswer,
+    AuditedItem,
+    AuditedSale,
+    AuditedShard,
+    AuditedUnits,
+    Listed,
+    MoneySum,
+    Numbers,
+    OrderSum,
+    OutboxSum,
+    ParkedEntry,
+    PendingSum,
+)
 from gateway.ledger.pool import ledger_errors, open_connection
 from gateway.ledger.queries import load_queries
 
 _QUERIES = load_queries("audit.sql")
+_LISTS = load_queries("audit_lists.sql")
 # A query over a million orders takes a second or two; an audit that hangs must still end.
 _TIMEOUT_S = 120
 # Rows of a stream held at once.
-_SLICE = 10_000
-# Sorting and hashing a million orders in memory instead of on disk; for this one connection.
+_SLICE = 5_000
+# Short of the server's patience with a transaction that asks for nothing.
+_LONGEST_REST_S = 5.0
+# Sorting and hashing a million orders in memory instead of on disk, and on one core; for this one connection.
 _SESSION = (
     f"SET LOCAL statement_timeout = '{_TIMEOUT_S}s'; SET LOCAL idle_in_transaction_session_timeout = '60s';"
-    " SET LOCAL work_mem = '64MB'"
+    " SET LOCAL work_mem = '64MB'; SET LOCAL max_parallel_workers_per_gather = 0"
 )
 
-
-class AuditedShard(NamedTuple):
-    shard: int
-    epoch: int
-    last_seq: int
-    outbox_no: int
-
-
-class AuditedSale(NamedTuple):
-    sale_no: int
-    sale: str
-    shard: int
-    closed: bool
-    closes_at_ms: int
-    loaded_epoch: int | None
-
-
-class AuditedItem(NamedTuple):
-    sale_no: int
-    item_no: int
-    sku: str
-    stock: int
-    limit_per_viewer: int
-    held: int
-    sold: int
-
-
-class OrderSum(NamedTuple):
-    """The orders of one item in one status."""
-
-    sale_no: int
-    item_no: int
-    status: str
-    orders: int
-    units: int
-    amount_minor: int
-
-
-class PendingRelease(NamedTuple):
-    """A row of the outbox; the fields are spelled as in Valkey's hashes."""
-
-    shard: int
-    no: int
-    sale_no: int
-    item_no: int
-    answer_field: str
-    units_field: str
-    epoch: int
-    seq: int
-    quantity: int
-
-
-class Numbers(NamedTuple):
-    """The sequence numbers of a shard's epoch: how many there are, how many times they stand there in all."""
-
-    shard: int
-    numbers: int
-    times: int
-    lowest: int
-    highest: int
-
-
-class ParkedEntry(NamedTuple):
-    shard: int
-    epoch: int
-    first_seq: int
-    last_seq: int
-    reason: str
-
-
-class Listed(NamedTuple):
-    """The first rows of what is wrong, and how many there are in all."""
-
-    texts: Sequence[str]
-    total: int
-
-
-class AuditedAnswer(NamedTuple):
-    """An order by its key: what Valkey answers, spelled as it does; `live` when its units are taken."""
-
-    field: str
-    answer: str
-    live: bool
-
-
-# Field, line break and value as Valkey should have them, and whether it must; a plain row, because there are many.
-Line = tuple[bytes, bool]
+# (shard, epoch) -> number.
+Floors = Mapping[tuple[int, int], int]
 
 
 class LedgerSnapshot:
-    """One moment of the ledger. `shards` is asked first, so that it is the moment before Valkey is read."""
+    """One moment of the ledger. `shards` is asked first, so that it is the moment before Valkey is read. `rest` is
+    awaited after each answer."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, rest: Callable[[float], Awaitable[None]]) -> None:
         self._connection = connection
+        self._rest = rest
 
     async def shards(self) -> list[AuditedShard]:
         return [AuditedShard(*row) for row in await self._fetch("shards")]
 
-    async def sales(self, sale: str | None) -> list[AuditedSale]:
-        """The one asked for (none when there is no such), or all."""
-        return [AuditedSale(*row) for row in await self._fetch("sales", sale)]
+    async def plan(self, sale: str | None, *, running: bool) -> list[tuple[int, int]]:
+        """(shard, sale number) of the one asked for (none when there is no such), of all, or of those that Valkey has
+        and was not asked to forget."""
+        return [(row[0], row[1]) for row in await self._fetch("plan", sale, running)]
 
-    async def pending(self, shards: Collection[int]) -> list[PendingRelease]:
-        return [PendingRelease(*row) for row in await self._fetch("pending", list(shards))]
+    async def sales(self, sales: Collection[int]) -> list[AuditedSale]:
+        return [AuditedSale(*row) for row in await self._fetch("sales", list(sales))]
+
+    async def pending(self, after: Collection[tuple[int, int]]) -> list[PendingSum]:
+        """What stands in the outboxes of shards behind numbers."""
+        shards, numbers = [each[0] for each in after], [each[1] for each in after]
+        return [PendingSum(*row) for row in await self._fetch("pending", shards, numbers)]
+
+    async def outbox(self, shards: Collection[int]) -> list[OutboxSum]:
+        return [OutboxSum(*row) for row in await self._fetch("outbox", list(shards))]
 
     async def items(self, sales: Collection[int]) -> list[AuditedItem]:
         return [AuditedItem(*row) for row in await self._fetch("items", list(sales))]
@@ -129,101 +75,138 @@ class LedgerSnapshot:
     async def sums(self, sales: Collection[int]) -> list[OrderSum]:
         return [OrderSum(*row) for row in await self._fetch("sums", list(sales))]
 
-    async def numbers(self, shards: Collection[int]) -> list[Numbers]:
-        return [Numbers(*row) for row in await self._fetch("numbers", list(shards))]
+    async def money(self, sales: Collection[int], *, of_no_sale: bool) -> list[MoneySum]:
+        return [MoneySum(*row) for row in await self._fetch("money", list(sales), of_no_sale)]
 
-    async def numbers_off(self, shards: Collection[int], *, most: int) -> Listed:
-        return _listed(await self._fetch("numbers_off", list(shards), most))
+    async def numbers(self, shards: Collection[int], floors: Floors | None) -> list[Numbers]:
+        """Of all epochs; with floors, (shard, epoch) -> number, only of those epochs and behind those numbers."""
+        return [Numbers(*row) for row in await self._fetch("numbers", list(shards), *_columns(floors))]
+
+    async def numbers_off(self, shards: Collection[int], floors: Floors | None, *, most: int) -> Listed:
+        rows = await self._fetch("numbers_off", list(shards), *_columns(floors), most)
+        return _listed(rows)
 
     async def parked(self, shards: Collection[int], *, most: int) -> tuple[list[ParkedEntry], int]:
         """The newest, and how many there are in all."""
         rows = await self._fetch("parked", list(shards), most)
         return [ParkedEntry(*tuple(row)[:5]) for row in rows], rows[0]["total"] if rows else 0
 
-    async def holdings_off(self, sales: Collection[int], *, most: int) -> Listed:
-        return _listed(await self._fetch("holdings_off", list(sales), most))
+    async def off(self, what: str, sales: Collection[int], *, most: int) -> dict[str, Listed]:
+        """What a query of `audit_lists.sql` finds wrong, by the name of the rule; nothing is left out."""
+        found: defaultdict[str, list[Any]] = defaultdict(list)
+        for row in await self._fetch(what, list(sales), most, queries=_LISTS):
+            found[row.get("rule", what)].append(row)
+        return {rule: _listed(rows) for rule, rows in found.items()}
 
-    async def limits_off(self, sales: Collection[int], *, most: int) -> Listed:
-        return _listed(await self._fetch("limits_off", list(sales), most))
-
-    async def keys_off(self, sales: Collection[int], *, most: int) -> Listed:
-        return _listed(await self._fetch("keys_off", list(sales), most))
-
-    async def amounts_off(self, sales: Collection[int], *, most: int) -> Listed:
-        return _listed(await self._fetch("amounts_off", list(sales), most))
-
-    async def prices_off(self, sales: Collection[int], *, most: int) -> Listed:
-        return _listed(await self._fetch("prices_off", list(sales), most))
-
-    def answers(self, sale_no: int) -> AsyncIterator[Sequence[Line]]:
-        """What Valkey should answer: every order of a sale that was not refused, in slices."""
+    def answers(self, sale_no: int) -> AsyncIterator[list[bytes]]:
+        """What Valkey should answer: every order of a sale that was not refused, in slices of field, line break and
+        value."""
         return self._stream("answers", sale_no)
 
     async def answers_named(self, sale_no: int, fields: Sequence[str]) -> list[AuditedAnswer]:
         """Those of the named fields (viewer|key) that an order holds."""
-        viewers, keys = _halves(fields)
-        return [AuditedAnswer(*row) for row in await self._fetch("answers_named", sale_no, viewers, keys)]
+        return [AuditedAnswer(*row) for row in await self._fetch("answers_named", sale_no, *_halves(fields))]
 
-    def units(self, sale_no: int) -> AsyncIterator[Sequence[Line]]:
-        """What Valkey should count: every viewer and item with live units, in slices."""
-        return self._stream("units", sale_no)
+    async def refusing_named(
+        self, sale_no: int, shard: int, released: int, fields: Sequence[str]
+    ) -> list[tuple[str, tuple[int, int]]]:
+        """Refused orders that hold one of the named fields until Valkey, which was told up to `released`, hears of it:
+        the field, and the order's epoch and sequence number."""
+        rows = await self._fetch("refusing_named", sale_no, shard, released, *_halves(fields))
+        return [(row["field"], (row["epoch"], row["seq"])) for row in rows]
 
-    async def units_named(self, sale_no: int, fields: Sequence[str]) -> Mapping[str, int]:
-        """Those of the named fields (viewer|item no) that have live units."""
+    def units(self, sale_no: int, shard: int, released: int) -> AsyncIterator[list[bytes]]:
+        """What Valkey, which was told up to `released`, should count: every viewer and item with units, in slices."""
+        return self._stream("units", sale_no, shard, released)
+
+    async def units_named(self, sale_no: int, shard: int, released: int, fields: Sequence[str]) -> list[AuditedUnits]:
+        """Of the named fields (viewer|item no); what names no item is left out."""
         viewers, items = _halves(fields)
         # A field that names no item is not one of ours: nothing is held under it.
         numbers = [int(item) if item.isdecimal() and len(item) < 5 else 0 for item in items]
-        rows = await self._fetch("units_named", sale_no, viewers, numbers)
-        return {row["field"]: row["units"] for row in rows}
+        rows = await self._fetch("units_named", sale_no, shard, released, viewers, numbers)
+        return [AuditedUnits(*row) for row in rows]
 
-    async def _fetch(self, query: str, *values: object) -> list[Any]:
+    async def _fetch(self, query: str, *values: object, queries: Mapping[str, str] = _QUERIES) -> list[Any]:
+        began_s = monotonic()
         with ledger_errors():
-            rows: list[Any] = await self._connection.fetch(_QUERIES[query], *values, timeout=_TIMEOUT_S)
-            return rows
+            rows: list[Any] = await self._connection.fetch(queries[query], *values, timeout=_TIMEOUT_S)
+        await self._rest(monotonic() - began_s)
+        return rows
 
-    async def _stream(self, query: str, *values: object) -> AsyncIterator[list[Any]]:
+    async def _stream(self, query: str, *values: object) -> AsyncIterator[list[bytes]]:
         with ledger_errors():
             cursor = await self._connection.cursor(_QUERIES[query], *values)
         while True:
+            began_s = monotonic()
             with ledger_errors():
                 rows = await cursor.fetch(_SLICE, timeout=_TIMEOUT_S)
             if not rows:
                 return
-            yield rows
+            yield [row[0] for row in rows]
+            await self._rest(monotonic() - began_s)
 
 
 class LedgerAudit:
-    """Snapshots one after the other over one connection of its own: an audit must not keep orders from the pool."""
+    """Snapshots one after the other over one connection of its own: an audit must not keep orders from the pool. It is
+    opened when it is needed, and dropped when something went wrong over it.
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    `rest_share` is for how long it rests after each answer, as a share of the time the answer took: 1 leaves half of
+    the time to others."""
+
+    def __init__(self, url: str, *, rest_share: float = 0.0) -> None:
+        self._url = url
+        self._rest_share = rest_share
+        self._connection: Any = None
 
     @classmethod
     @asynccontextmanager
     async def connect(cls, url: str) -> AsyncIterator["LedgerAudit"]:
-        connection = await open_connection(url)
+        audit = cls(url)
+        audit._connection = await open_connection(url)
         try:
-            yield cls(connection)
+            yield audit
         finally:
-            connection.terminate()
+            audit.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[LedgerSnapshot]:
         """REPEATABLE READ READ ONLY: its moment is that of the first query."""
-        transaction = self._connection.transaction(isolation="repeatable_read", readonly=True)
-        with ledger_errors():
-            await transaction.start()
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await open_connection(self._url)
         try:
+            transaction = self._connection.transaction(isolation="repeatable_read", readonly=True)
             with ledger_errors():
+                await transaction.start()
                 await self._connection.execute(_SESSION)
-            yield LedgerSnapshot(self._connection)
-        finally:
+            yield LedgerSnapshot(self._connection, self._rest)
             with ledger_errors():
                 await transaction.rollback()
+        except BaseException:
+            # Cancelled or failed in the middle of an answer: what the connection is in is anyone's guess.
+            self.close()
+            raise
+
+    async def _rest(self, took_s: float) -> None:
+        if self._rest_share:
+            await asyncio.sleep(min(took_s * self._rest_share, _LONGEST_REST_S))
+
+
+def _columns(floors: Floors | None) -> tuple[list[int] | None, list[int] | None, list[int] | None]:
+    if floors is None:
+        return None, None, None
+    return [at[0] for at in floors], [at[1] for at in floors], list(floors.values())
 
 
 def _listed(rows: Sequence[Any]) -> Listed:
-    return Listed([row["text"] for row in rows], rows[0]["total"] if rows else 0)
+    if not rows:
+        return Listed([], 0, [])
+    return Listed([row["text"] for row in rows], rows[0]["total"], rows[0]["sales"] or [])
 
 
 def _halves(fields: Sequence[str]) -> tuple[list[str], list[str]]:

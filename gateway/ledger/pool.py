@@ -66,7 +66,14 @@ class Ledger:
     async def connection(self) -> AsyncIterator[Any]:
         with ledger_errors():
             async with self.pool.acquire(timeout=self._wait_s) as connection:
-                yield connection
+                try:
+                    yield connection
+                except TimeoutError:
+                    # The server, or the way to it, went without a word. The driver would wait for the cancelled query
+                    # on this connection, and each of the others would take its own time to be found dead.
+                    connection.terminate()
+                    await self.pool.expire_connections()
+                    raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:

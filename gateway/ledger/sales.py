@@ -101,6 +101,10 @@ class LedgerSales:
         """
         return await self._named(_QUERIES["unloaded"], shard, epoch, UNLOADED_MOST)
 
+    async def opens_within(self, seconds: float) -> bool:
+        """Whether any sale opens so soon, or did a moment ago."""
+        return bool(await self._ledger.fetchval(_QUERIES["opens_within"], seconds))
+
     async def is_loaded(self, sale_no: int) -> bool:
         """Whether Valkey was given it in any epoch."""
         return bool(await self._ledger.fetchval(_QUERIES["is_loaded"], sale_no))
@@ -119,6 +123,10 @@ class LedgerSales:
             ActDone(row["epoch"], row["seq"], Act(row["act"]), row["actor"], row["at_ms"], row["before"], row["after"])
             for row in rows
         ]
+
+    async def was_refused(self, *, shard: int, epoch: int, seq: int, sale_no: int, act: Act) -> bool:
+        """Whether the ledger has this act without effect: it could not take what Valkey took."""
+        return bool(await self._ledger.fetchval(_QUERIES["was_refused"], shard, epoch, seq, sale_no, str(act)))
 
     async def _named(self, query: str, *values: object) -> list[Sale]:
         return await self.find_many([row["sale_no"] for row in await self._ledger.fetch(query, *values)])
@@ -175,4 +183,5 @@ def _sale(row: Any) -> Sale:
         stock_display=StockDisplay(row["stock_display"]),
         created_at_ms=row["created_at_ms"],
         items=_read_items(row["items"]) if row["items"] else (),
+        retired=row["retired"],
     )

@@ -25,7 +25,7 @@ SELECT $1, u.at, u.sku, u.title, u.price, u.list_price, u.floor, u.stock, u.limi
 -- name: by_number
 -- Sales with their items in one statement, so that both are of one moment.
 SELECT s.sale_no, s.sale, h.shop, h.shard, r.room, s.title, s.currency, s.hold, s.opens_at_ms, s.closes_at_ms,
-       s.pay_within_s, s.stock_display, s.created_at_ms, s.loaded_epoch, i.items
+       s.pay_within_s, s.stock_display, s.created_at_ms, s.loaded_epoch, s.retired_at IS NOT NULL AS retired, i.items
   FROM sales s
   JOIN shops h USING (shop_no)
   LEFT JOIN rooms r ON r.room_no = s.room_no
@@ -51,10 +51,17 @@ SELECT sale_no FROM sales WHERE room_no = $1 ORDER BY sale_no DESC LIMIT $2;
 -- name: unloaded
 -- Numbers of sales that Valkey was given neither in an epoch nor before it, and that may still sell.
 SELECT s.sale_no FROM sales s JOIN shops h USING (shop_no)
- WHERE (s.loaded_epoch IS NULL OR s.loaded_epoch > $2) AND s.hold <> 'closed' AND h.shard = $1
+ WHERE (s.loaded_epoch IS NULL OR s.loaded_epoch > $2) AND s.hold <> 'closed' AND h.shard = $1 AND s.retired_at IS NULL
    AND s.closes_at_ms > (extract(epoch FROM clock_timestamp()) * 1000)::bigint
  ORDER BY s.sale_no
  LIMIT $3;
+
+-- name: opens_within
+-- Whether any sale opens within so many seconds, or has just done so.
+SELECT EXISTS (SELECT FROM sales
+                WHERE hold <> 'closed' AND dropped_at IS NULL
+                  AND opens_at_ms BETWEEN (extract(epoch FROM clock_timestamp()) * 1000)::bigint - 10000
+                                      AND (extract(epoch FROM clock_timestamp()) * 1000)::bigint + ($1::float8 * 1000)::bigint);
 
 -- name: is_loaded
 SELECT loaded_epoch IS NOT NULL FROM sales WHERE sale_no = $1;
@@ -67,3 +74,7 @@ SELECT item_no, stock, held, sold FROM sale_items WHERE sale_no = $1;
 
 -- name: acts
 SELECT epoch, seq, act, actor, at_ms, before, after FROM acts WHERE sale_no = $1 ORDER BY epoch, seq;
+
+-- name: was_refused
+SELECT EXISTS (SELECT FROM acts WHERE shard = $1::int2 AND epoch = $2 AND seq = $3 AND sale_no = $4 AND act = $5
+                  AND after IS NULL);

@@ -161,7 +161,7 @@ async def test_a_shard_that_is_shut_is_waited_for_and_sells_again_when_it_opens(
     for _ in range(100):
         await asyncio.sleep(0)
     assert not buying.done()
-    assert await till.floor.hot.open(epoch=1, last_seq=0, outbox_no=0) == "open"
+    await till.floor.client.hset(till.floor.keys.shard, "open", "1")
     assert (await asyncio.wait_for(buying, 10)).outcome is OrderOutcome.RESERVED
 
 

@@ -1,13 +1,12 @@
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from gateway.domain.acts import Act
-from gateway.domain.sale import Sale
-from gateway.errors import GatewayError, HotUnavailable, ShardClosed
+from gateway.errors import HotUnavailable, ShardClosed
 from gateway.keeper.shards import ShardKeeper
 from tests.support.servers import eventually
 from tests.support.shop_floor import HOUR_MS, SHARD, ShopFloor, item, make_sale, shop_floor
@@ -74,26 +73,25 @@ async def test_a_sale_that_valkey_had_and_lost_is_not_loaded_afresh(floor: ShopF
     assert await floor.hot.counts(floor.sale) is None
 
 
-async def test_a_shard_that_valkey_lost_stays_shut_and_says_so_once(floor: ShopFloor) -> None:
+async def test_a_shard_that_valkey_lost_says_so_once_and_is_recounted(floor: ShopFloor) -> None:
     await floor.reserve(floor.request("vw_1"))
     await floor.written()
     await floor.client.flushall()
     with capture_logs() as logs:
         for _ in range(3):
             await floor.keeper.step()
-    assert [(each["event"], each["log_level"]) for each in logs] == [("shard_lost", "critical")]
-    assert await floor.client.keys("*") == []
-    with pytest.raises(ShardClosed):
-        await floor.place(floor.request("vw_2"))
+    said = [(each["event"], each["log_level"], each.get("why", each.get("how"))) for each in logs]
+    assert said == [("shard_lost", "critical", "missing"), ("shard_rebuilt", "warning", "recount")]
+    await floor.reserve(floor.request("vw_2"))
 
 
-async def test_a_shard_behind_the_ledger_is_shut(floor: ShopFloor) -> None:
+async def test_a_shard_behind_the_ledger_is_recounted(floor: ShopFloor) -> None:
     await floor.reserve(floor.request("vw_1"))
     await floor.written()
     await floor.client.hset(floor.keys.shard, "seq", "0")
     await floor.keeper.step()
-    with pytest.raises(ShardClosed):
-        await floor.place(floor.request("vw_2"))
+    assert await floor.shards.cursor(SHARD) == (2, 0)
+    assert await floor.counts() == (10, 9, 1)
 
 
 async def test_a_pause_before_the_crash_is_still_in_force_for_a_sale_that_is_loaded_late(floor: ShopFloor) -> None:
@@ -103,7 +101,7 @@ async def test_a_pause_before_the_crash_is_still_in_force_for_a_sale_that_is_loa
     assert await floor.client.hget(floor.keys.sale(sale.sale_no), "hold") == b"paused"
 
 
-async def test_more_releases_than_fit_in_one_look_are_given_back_over_the_next(floor: ShopFloor) -> None:
+async def test_more_releases_than_fit_in_one_call_are_given_back_in_several(floor: ShopFloor) -> None:
     sale = await make_sale(floor, key="big", items=[item(stock=1_000, limit=1)])
     floor.sale = sale
     for at in range(0, 1_000, 100):
@@ -111,13 +109,8 @@ async def test_more_releases_than_fit_in_one_look_are_given_back_over_the_next(f
     await floor.ledger.execute("UPDATE sales SET hold = 'paused'")
     await floor.written()
     assert set(await floor.statuses()) == {"refused"}
-    looks = 0
-    while await floor.outbox.pending(SHARD, limit=1):
-        before = (await floor.counts())[1]
-        await floor.keeper.step()
-        looks += 1
-        assert (await floor.counts())[1] == before + 500
-    assert looks == 2
+    await floor.give_back.drain(SHARD)
+    assert await floor.outbox.pending(SHARD, limit=1) == []
     assert await floor.counts() == (1_000, 1_000, 0)
 
 
@@ -129,8 +122,8 @@ async def test_releases_and_new_orders_of_the_same_viewers_meet_without_losing_a
     async with asyncio.TaskGroup() as tasks:
         for at in range(40):
             tasks.create_task(floor.place(floor.request(f"vw_{at % 8}", f"new-{at}")))
-        tasks.create_task(floor.keeper.step())
-    await floor.keeper.step()
+        tasks.create_task(floor.give_back.drain(SHARD))
+    await floor.give_back.drain(SHARD)
     await floor.control.act(floor.sale.sale_no, Act.PAUSE, actor="host_1")
     await floor.written()
     stock, left, held = await floor.counts()
@@ -154,82 +147,31 @@ async def test_a_keeper_waits_for_servers_that_are_away_and_goes_on(floor: ShopF
 
             await eventually(loaded)
             running.cancel()
-    assert {each["event"] for each in logs} <= {"keeper_waits", "shard_open"}
+    assert {each["event"] for each in logs} <= {"keeper_waits", "epochs_not_read"}
 
 
 # With shards that fail as they are told.
 
 
-class Row(NamedTuple):
-    shard: int
-    epoch: int = 1
-    last_seq: int = 0
-    outbox_no: int = 0
-    opened: bool = True
+class Looks:
+    """A rebuilder that is asked about shards; the first one's server is away."""
 
-
-class Shards:
-    async def all(self) -> Sequence[Row]:
-        return [Row(0), Row(1), Row(2)]
-
-
-class Sales:
-    async def unloaded(self, shard: int, epoch: int) -> list[Sale]:
-        return []
-
-    async def mark_loaded(self, sale_no: int, epoch: int) -> None: ...
-
-
-class Outbox:
     def __init__(self) -> None:
-        self.forgotten: list[int] = []
+        self.asked: list[int] = []
 
-    async def pending(self, shard: int, *, limit: int) -> Sequence[Any]:
-        return ["a row"]
+    async def look(self, shard: int) -> Any:
+        self.asked.append(shard)
+        if shard == 0:
+            raise HotUnavailable("away")
+        raise ShardClosed("no more of it here")
 
-    async def forget(self, shard: int, up_to: int) -> None:
-        self.forgotten.append(shard)
-
-
-class Hot:
-    seq_seen = 0
-
-    def __init__(self, shard: int, error: GatewayError | None = None) -> None:
-        self.shard = shard
-        self._error = error
-
-    async def open(self, *, epoch: int, last_seq: int, outbox_no: int, opened: bool) -> str:
-        if self._error is not None:
-            raise self._error
-        return "open"
-
-    async def load_sale(self, sale: Sale) -> None: ...
+    async def mend(self, shard: int) -> bool:
+        return True
 
 
-class Releases:
-    def __init__(self, error: GatewayError | None = None) -> None:
-        self._error = error
-
-    async def apply(self, rows: Sequence[Any]) -> int:
-        if self._error is not None:
-            raise self._error
-        return 1
-
-
-@pytest.mark.parametrize("trouble", ["its server is away", "its releases do not fit"])
-async def test_one_shards_trouble_keeps_no_other_shard_from_its_turn(trouble: str) -> None:
-    away = trouble == "its server is away"
-    outbox = Outbox()
-    keeper = ShardKeeper(
-        shards=Shards(),
-        sales=Sales(),
-        releases=outbox,
-        hot={no: Hot(no, HotUnavailable("away") if away and no == 0 else None) for no in range(3)},
-        hot_releases={no: Releases(ShardClosed("gap") if not away and no == 0 else None) for no in range(3)},
-    )
-    with capture_logs():
-        try:
-            await keeper.step()
-        except GatewayError:
-            pass  # that it says so is right; that it stops there is not
-    assert outbox.forgotten == [1, 2]
+async def test_one_shards_trouble_keeps_no_other_shard_from_its_turn(floor: ShopFloor) -> None:
+    looks = Looks()
+    keeper = ShardKeeper(rebuilder=looks, shards=floor.shards, sales=floor.sales, hot=dict.fromkeys(range(3), floor.hot))
+    with pytest.raises(HotUnavailable):
+        await keeper.step()  # that it says so is right; that it stops there is not
+    assert looks.asked == [0, 1, 2]

@@ -101,11 +101,13 @@ class Counter:
         self.clock = FakeClock()
         self.sales = Sales(a_sale(), a_sale(8, shop="cups"))
         self.group = Group()
+        self.retired = Group()
         self.watch = Watch()
         self.book = SaleBook(sales=self.sales, mint=MINT, clock=self.clock)
         self.flow = PlaceOrder(
             book=self.book,
             groups=lambda shard: self.group,
+            retired=self.retired,
             limiter=Limiter(rate=rate, burst=burst),
             watch=self.watch,
             clock=self.clock,
@@ -313,6 +315,9 @@ class LedgerOrders:
             raise self.error
         return {order: self.orders[order] for _, order in places if order in self.orders}
 
+    async def lost(self, places: Any, order_ids: Any) -> set[str]:
+        return set()
+
     async def by_keys(self, keys: Any) -> Any: ...
     async def own(self, **page: Any) -> Any: ...
     async def of_sale(self, sale_no: int, **page: Any) -> Any: ...
@@ -350,7 +355,7 @@ class Post:
     def __init__(self) -> None:
         self.clock = CountingClock()
         self.ledger = LedgerOrders()
-        self.watch = OrderWatch(ledger=self.ledger, clock=self.clock)
+        self.watch = OrderWatch(ledger=self.ledger, mint=MINT, clock=self.clock)
         self.socket = Socket()
         self.watch.join("tins", "vw_1", self.socket)
 
@@ -529,7 +534,7 @@ class Reading:
     def __init__(self, floor: ShopFloor) -> None:
         self.floor = floor
         self.book = SaleBook(sales=floor.sales, mint=floor.mint, clock=floor.clock)
-        self.watch = OrderWatch(ledger=floor.ledger_orders, clock=floor.clock)
+        self.watch = OrderWatch(ledger=floor.ledger_orders, mint=floor.mint, clock=floor.clock)
         self.reader = OrderReader(
             ledger=floor.ledger_orders, held={0: floor.held}, book=self.book, watch=self.watch, mint=floor.mint
         )

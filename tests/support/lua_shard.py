@@ -90,8 +90,8 @@ class LuaShard:
 
     # The scripts.
 
-    def open(self, *, epoch: int = 1, seq: int = 0, outbox: int = 0) -> tuple[str, int, int]:
-        word, at_epoch, at_seq = self.call("open_shard", [self.keys.shard], [epoch, seq, outbox])
+    def open(self, *, epoch: int = 1) -> tuple[str, int, int]:
+        word, at_epoch, at_seq = self.call("open_shard", [self.keys.shard], [epoch])
         return word.decode(), at_epoch, at_seq
 
     def load(
@@ -150,7 +150,7 @@ class LuaShard:
         return Done(word.decode(), at_epoch, seq, now_ms)
 
     def release(self, *rows: list[Any], epoch: int = 1, sales: tuple[int, ...] = (SALE,)) -> tuple[str, int]:
-        """A row: [number, sale no, item no, viewer, key, epoch, seq, quantity]."""
+        """A row: [number, sale no, item no, viewer, key, epoch, seq, quantity, kind]."""
         names = [self.keys.shard]
         places = {}
         for sale_no in sales:
@@ -159,6 +159,26 @@ class LuaShard:
         packed = [[row[0], places[row[1]], *row[2:]] for row in rows]
         word, released = self.call("release_orders", names, [epoch, msgpack.packb(packed)])
         return word.decode(), released
+
+    def revive(
+        self,
+        payment_no: int = 1,
+        *,
+        viewer: str = "vw_1",
+        item: int = 1,
+        quantity: int = 1,
+        order_id: str = "ord_1",
+        sale_no: int = SALE,
+        epoch: int = 1,
+    ) -> tuple[str, int, int]:
+        """(word, epoch, seq)."""
+        keys = self.keys
+        word, at_epoch, seq = self.call(
+            "revive_order",
+            [keys.shard, keys.sale(sale_no), keys.units(sale_no), keys.late(sale_no), keys.stream],
+            [epoch, sale_no, payment_no, item, viewer, quantity, order_id],
+        )
+        return word.decode(), at_epoch, seq
 
     # What the keys hold.
 
@@ -186,6 +206,9 @@ class LuaShard:
 
     def answers(self, sale_no: int = SALE) -> dict[str, str]:
         return self.hash(self.keys.answers(sale_no))
+
+    def late(self, sale_no: int = SALE) -> dict[str, str]:
+        return self.hash(self.keys.late(sale_no))
 
     def stream(self) -> list[Entry]:
         entries = self.valkey.xrange(self.keys.stream)

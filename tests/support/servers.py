@@ -51,6 +51,13 @@ class SessionServers:
         self.run(self._sql(f"CREATE DATABASE {name} STRATEGY FILE_COPY"))
         return database_named(self.urls.database_url, name)
 
+    def copy_of(self, database_url: str) -> str:
+        """A database like another one, to which nobody may be connected."""
+        name = f"copy_{next(self._numbers)}"
+        original = urlsplit(database_url).path.removeprefix("/")
+        self.run(self._sql(f"CREATE DATABASE {name} TEMPLATE {original} STRATEGY FILE_COPY"))
+        return database_named(self.urls.database_url, name)
+
     async def _make_template(self) -> None:
         await self._sql(f"CREATE DATABASE {TEMPLATE}")
         await migrate(database_named(self.urls.database_url, TEMPLATE))

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import msgpack
 
 from gateway.clock import Clock, SystemClock
-from gateway.domain.batch import ActColumns, AppliedOrders, Lease, OrderColumns, Place
+from gateway.domain.batch import ActColumns, AppliedOrders, LateColumns, Lease, OrderColumns, Place
 from gateway.domain.drafts import Effect, ItemDraft, SaleDraft
 from gateway.domain.ids import IdMint
 from gateway.domain.order import OrderAnswer, OrderOutcome, OrderRequest
@@ -17,16 +18,26 @@ from gateway.errors import GatewayError
 from gateway.hot.connect import Client, connect
 from gateway.hot.control import HotControl
 from gateway.hot.orders import HotOrders
+from gateway.hot.rebuild import HotRebuilds
 from gateway.hot.releases import HotReleases
+from gateway.hot.revivals import HotRevivals
 from gateway.hot.scripts import Scripts
 from gateway.hot.shard import HotShard
 from gateway.hot.stream import HeldAnswers, OrderStream
+from gateway.hot.ticks import RoomTicks
+from gateway.keeper.deadlines import Deadlines
+from gateway.keeper.late import LateMoney
+from gateway.keeper.rebuild import Rebuilder
+from gateway.keeper.releases import Releases
+from gateway.keeper.restock import Restock
 from gateway.keeper.shards import ShardKeeper
 from gateway.ledger.batches import LedgerBatches
 from gateway.ledger.orders import LedgerOrders
 from gateway.ledger.outbox import LedgerOutbox
 from gateway.ledger.pool import Ledger
+from gateway.ledger.rebuild import LedgerRebuilds
 from gateway.ledger.sales import LedgerSales
+from gateway.ledger.settlement import LedgerSettlement
 from gateway.ledger.shards import LedgerShards
 from gateway.ledger.shops import Shops
 from gateway.wire import bus
@@ -56,10 +67,17 @@ class Heard:
         return {
             state.viewer: (state.status, state.reason)
             for message in self.messages
-            if isinstance(message, bus.Applied)
+            if isinstance(message, bus.Applied | bus.LaterStates)
             for group in bus.decode_shops(message.shops)
             for state in group.orders
         }
+
+
+class Trust:
+    """Clocks as a test wants them."""
+
+    trusted = True
+    not_after = datetime.max.replace(tzinfo=UTC)
 
 
 class WatchedLedger:
@@ -88,6 +106,12 @@ class WatchedLedger:
     async def apply_act(self, at: Place, act: ActColumns) -> bool:
         return await self.real.apply_act(at, act)
 
+    async def apply_late(self, at: Place, late: LateColumns) -> str | None:
+        return await self.real.apply_late(at, late)
+
+    async def skip_lost(self, at: Place) -> None:
+        await self.real.skip_lost(at)
+
     async def park_entry(self, at: Place, *, reason: str, entry: bytes) -> None:
         await self.real.park_entry(at, reason=reason, entry=entry)
 
@@ -102,12 +126,13 @@ class WatchedLedger:
 
 
 class ShopFloor:
-    def __init__(self, *, ledger: Ledger, client: Client, mint: IdMint, database_url: str) -> None:
+    def __init__(self, *, ledger: Ledger, client: Client, mint: IdMint, database_url: str, valkey_url: str) -> None:
         self.clock: Clock = SystemClock()
         self.ledger = ledger
         self.client = client
         self.mint = mint
         self.database_url = database_url
+        self.valkey_url = valkey_url
         self.shards = LedgerShards(ledger)
         self.sales = LedgerSales(ledger, mint)
         self.ledger_orders = LedgerOrders(ledger)
@@ -119,15 +144,32 @@ class ShopFloor:
         self.held = HeldAnswers(client=client, shard=SHARD, stream=self.stream)
         self.releases = HotReleases(shard=self.hot, scripts=self.scripts)
         self.outbox = LedgerOutbox(ledger)
-        self.keeper = ShardKeeper(
-            shards=self.shards,
-            sales=self.sales,
-            releases=self.outbox,
-            hot={SHARD: self.hot},
-            hot_releases={SHARD: self.releases},
+        self.rebuilds = LedgerRebuilds(ledger, database_url)
+        self.rebuilder = Rebuilder(
+            ledger=self.rebuilds, valkey=HotRebuilds(url=valkey_url, client=client), clock=self.clock
         )
+        self.keeper = self.another_keeper()
         self.heard = Heard()
+        self.restock = Restock(
+            sales=self.sales,
+            counters={SHARD: self.hot},
+            ticks=RoomTicks(client),
+            publisher=self.heard,
+            clock=self.clock,
+        )
+        self.give_back = Releases(outbox=self.outbox, hot={SHARD: self.releases}, restock=self.restock)
+        self.settlement = LedgerSettlement(ledger)
+        self.trust = Trust()
+        self.deadlines = Deadlines(shards=[SHARD], ledger=self.settlement, clocks=self.trust, publisher=self.heard)
+        self.late = LateMoney(
+            hot={SHARD: HotRevivals(shard=self.hot, scripts=self.scripts)},
+            ledger=self.settlement,
+            publisher=self.heard,
+        )
         self.sale: Sale
+
+    def another_keeper(self) -> ShardKeeper:
+        return ShardKeeper(rebuilder=self.rebuilder, shards=self.shards, sales=self.sales, hot={SHARD: self.hot})
 
     # Orders.
 
@@ -293,8 +335,9 @@ async def shop_floor(
             client=client,
             mint=IdMint(await LedgerShards(ledger).id_key()),
             database_url=database_url,
+            valkey_url=valkey_url,
         )
-        assert await floor.hot.open(epoch=1, last_seq=0, outbox_no=0) == "created"
+        assert await floor.hot.open(epoch=1) == "created"
         floor.sale = await make_sale(floor, items=items, opens_in_ms=opens_in_ms, closes_in_ms=closes_in_ms)
         yield floor
     finally:
