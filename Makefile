@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test retest check bench surge locust format lock clean
+.PHONY: help setup demo test torture retest check bench surge locust format lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ demo: setup ## the whole gateway on this machine sells 10,000 units; KEEP=1 leav
 
 test: setup ## all tests, on a real Valkey and a real PostgreSQL started by the tests
 	$(BIN)/python -m pytest
+
+torture: setup ## kill, stop, cut and fill everything under load, and check every promise; SEED= ROUNDS= (300), writes torture.json
+	$(BIN)/python -m tests.faults.torture --rounds $(or $(ROUNDS),300) $(if $(SEED),--seed $(SEED)) --json torture.json
 
 retest: setup ## the tests that failed last, alone
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures=none

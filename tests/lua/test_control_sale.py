@@ -184,7 +184,7 @@ def test_closed_is_final_for_every_act_but_another_close(shard: LuaShard) -> Non
     assert shard.act("close").word == "done"
     before = shard.everything()
     words = {str(act): shard.act(str(act), item=1, value=1).word for act in Act}
-    assert words == {"open": "ended", "pause": "ended", "resume": "ended", "stock": "ended", "close": "same"}
+    assert words == {**dict.fromkeys(map(str, Act), "ended"), "close": "same"}
     assert shard.everything() == before
 
 
@@ -220,6 +220,47 @@ def test_stock_of_an_item_that_is_not_there_is_an_error_and_writes_nothing(shard
     before = shard.everything()
     with pytest.raises(ResponseError):
         shard.act("stock", item=2, value=1, key="k1")
+    assert shard.everything() == before
+
+
+# Prices.
+
+
+def test_a_price_is_in_force_for_the_next_order_and_orders_before_keep_theirs(shard: LuaShard) -> None:
+    first = shard.place(order("vw_1", expect=1900))
+    done = shard.act("price", item=1, value=1500, key="k1", fingerprint="f1")
+    assert done.word == "done"
+    assert shard.stream()[-1].body == [
+        *("act", SALE, done.now_ms, 2, "price", 1, 1500),
+        *("host_1", "price", "k1", "f1", ""),
+    ]
+    assert shard.place(order("vw_2", expect=1900)).answers == [["price_changed", 1500]]
+    assert shard.place(order("vw_2", expect=1500)).answers == [["reserved", 3, 1500]]
+    assert shard.place(order("vw_1", expect=1900)).answers == [["replayed", 1, 1, first.now_ms, 1900]]
+    assert (shard.left(), shard.held(), shard.sale()["1:stock"]) == (8, 2, "10")
+
+
+def test_the_price_that_is_so_already_is_no_act(shard: LuaShard) -> None:
+    before = shard.everything()
+    assert shard.act("price", item=1, value=1900, key="k1").word == "same"
+    assert shard.everything() == before
+
+
+def test_a_price_of_nothing_is_a_price(shard: LuaShard) -> None:
+    assert shard.act("price", item=1, value=0).word == "done"
+    assert shard.place(order(expect=0)).answers == [["reserved", 2, 0]]
+
+
+def test_a_price_changes_one_item_only(shard: LuaShard) -> None:
+    shard.load([(1, 100, 5, 5), (2, 200, 5, 5)], sale_no=8)
+    shard.act("price", item=2, value=9_000_000_000_000, sale_no=8)
+    assert (shard.sale(8)["1:price"], shard.sale(8)["2:price"]) == ("100", "9000000000000")
+
+
+def test_the_price_of_an_item_that_is_not_there_is_an_error_and_writes_nothing(shard: LuaShard) -> None:
+    before = shard.everything()
+    with pytest.raises(ResponseError):
+        shard.act("price", item=2, value=1, key="k1")
     assert shard.everything() == before
 
 

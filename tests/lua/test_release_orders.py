@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgpack
 import pytest
 from redis.exceptions import ResponseError
 
@@ -10,8 +11,22 @@ from gateway.hot.shard import HotShard
 from tests.support.lua_shard import SALE, LuaShard, order, read_header
 
 
-def row(no: int, *, viewer: str = "vw_1", key: str = "k1", seq: int = 1, quantity: int = 1, **more: Any) -> list[Any]:
-    return [no, more.get("sale_no", SALE), more.get("item", 1), viewer, key, more.get("epoch", 1), seq, quantity]
+def row(
+    no: int,
+    kind: str = "refuse",
+    *,
+    viewer: str = "vw_1",
+    key: str = "k1",
+    seq: int = 1,
+    quantity: int = 1,
+    sale_no: int = SALE,
+    item: int = 1,
+    epoch: int = 1,
+) -> list[Any]:
+    return [no, sale_no, item, viewer, key, epoch, seq, quantity, kind]
+
+
+KINDS = ("refuse", "release", "paid", "return")
 
 
 WORDS: dict[str, Callable[[LuaShard], tuple[str, int]]] = {
@@ -50,7 +65,7 @@ async def test_the_binding_reads_every_word_and_passes_three_keys_a_sale(word: s
     scripts: Any = Recorded(word)
     client: Any = None
     releases = HotReleases(shard=HotShard(shard=3, client=client, scripts=scripts), scripts=scripts)
-    rows = [Release(no, sale_no, 1, "vw_1", "k1", 1, no, 1) for no, sale_no in ((5, 7), (6, 8), (7, 7))]
+    rows = [Release(no, sale_no, 1, "vw_1", "k1", 1, no, 1, "release") for no, sale_no in ((5, 7), (6, 8), (7, 7))]
     if word == "released":
         assert await releases.apply(rows) == 6
     else:
@@ -60,6 +75,11 @@ async def test_the_binding_reads_every_word_and_passes_three_keys_a_sale(word: s
     assert len(scripts.args) == header.args
     spelled = SpelledKeys(3)
     assert scripts.keys == [spelled.shard, *spelled.of(7), *spelled.of(8)]
+    assert msgpack.unpackb(scripts.args[1]) == [
+        [5, 2, 1, "vw_1", "k1", 1, 5, 1, "release"],
+        [6, 5, 1, "vw_1", "k1", 1, 6, 1, "release"],
+        [7, 2, 1, "vw_1", "k1", 1, 7, 1, "release"],
+    ]
 
 
 class SpelledKeys:
@@ -74,16 +94,90 @@ class SpelledKeys:
         return [sale, f"{sale}:answers", f"{sale}:units"]
 
 
-# What a release gives back.
+# What each kind does.
 
 
-def test_units_the_viewers_limit_and_the_key_are_free_again(shard: LuaShard) -> None:
+@pytest.mark.parametrize(
+    ("kind", "left", "held", "units", "answers"),
+    [
+        ("refuse", 10, 0, {}, []),
+        ("release", 10, 0, {}, ["vw_1|k1"]),
+        ("paid", 8, 0, {"vw_1|1": "2"}, ["vw_1|k1"]),
+        ("return", 10, 2, {}, ["vw_1|k1"]),
+    ],
+)
+def test_each_kind_moves_the_units_that_it_is_about(
+    shard: LuaShard, kind: str, left: int, held: int, units: dict[str, str], answers: list[str]
+) -> None:
     shard.place(order("vw_1", "k1", quantity=2))
-    assert shard.release(row(1, quantity=2)) == ("released", 1)
-    assert (shard.left(), shard.held()) == (10, 0)
-    assert shard.units() == {}
-    assert shard.answers() == {}
+    assert shard.release(row(1, kind, quantity=2)) == ("released", 1)
+    assert (shard.left(), shard.held()) == (left, held)
+    assert shard.units() == units
+    assert list(shard.answers()) == answers
+    assert shard.sale()["1:stock"] == "10"
+    assert shard.facts() == {"epoch": "1", "seq": "1", "applied": "0", "released": "1", "open": "1"}
+
+
+def test_the_key_of_a_refused_order_asks_anew(shard: LuaShard) -> None:
+    shard.place(order("vw_1", "k1", quantity=2))
+    shard.release(row(1, "refuse", quantity=2))
     assert shard.place(order("vw_1", "k1", quantity=2)).answers == [["reserved", 2, 1900]]
+
+
+@pytest.mark.parametrize("kind", ["release", "return"])
+def test_the_key_of_an_order_that_ended_still_answers_and_another_key_buys_again(shard: LuaShard, kind: str) -> None:
+    first = shard.place(order("vw_1", "k1", quantity=2))
+    if kind == "return":
+        shard.release(row(1, "paid", quantity=2))
+    shard.release(row(2 if kind == "return" else 1, kind, quantity=2))
+    assert (shard.left(), shard.held()) == (10, 0)
+    again = shard.place(order("vw_1", "k1", quantity=2), order("vw_1", "k2", quantity=2))
+    assert again.answers == [["replayed", 1, 1, first.now_ms, 1900], ["reserved", 2, 1900]]
+
+
+def test_a_paid_order_still_counts_for_the_limit_and_its_units_may_not_return(shard: LuaShard) -> None:
+    shard.load([(1, 100, 2, 2)], sale_no=8)
+    shard.place(order("vw_1", quantity=2), sale_no=8)
+    assert shard.place(order("vw_2", quantity=1), sale_no=8).answers == [["sold_out", 0, 1]]
+    shard.release(row(1, "paid", quantity=2, sale_no=8), sales=(8,))
+    assert shard.place(order("vw_1", "k2"), sale_no=8).words == ["limit_reached"]
+    assert shard.place(order("vw_2", quantity=1), sale_no=8).answers == [["sold_out", 0, 0]]
+
+
+def test_one_call_mixes_kinds_also_of_one_viewer_and_item(shard: LuaShard) -> None:
+    shard.load([(1, 100, 9, 20)], sale_no=8)
+    shard.place(*(order("vw_1", f"k{at}") for at in range(1, 6)), order("vw_2", quantity=3), sale_no=8)
+    rows = [
+        row(1, "refuse", key="k1", seq=1),
+        row(2, "release", key="k2", seq=2),
+        row(3, "paid", key="k3", seq=3),
+        row(4, "paid", key="k4", seq=4),
+        row(5, "return", key="k3", seq=3),
+        row(6, "paid", viewer="vw_2", seq=6, quantity=3),
+        row(7, "return", viewer="vw_2", seq=6, quantity=3),
+    ]
+    rows = [[no, 8, *rest] for no, _, *rest in rows]
+    assert shard.release(*rows, sales=(8,)) == ("released", 7)
+    # Of vw_1 k4 is paid and k5 still held; all of vw_2 came back.
+    assert (shard.left(1, 8), shard.held(1, 8)) == (18, 1)
+    assert shard.units(8) == {"vw_1|1": "2"}
+    assert set(shard.answers(8)) == {"vw_1|k2", "vw_1|k3", "vw_1|k4", "vw_1|k5", "vw_2|k1"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_one_by_one_or_among_others_has_the_same_effect(shard: LuaShard, kind: str) -> None:
+    for sale_no in (8, 9):
+        shard.load([(1, 100, 9, 20)], sale_no=sale_no)
+        shard.place(order("vw_1", "k1", quantity=2), order("vw_1", "k2", quantity=3), sale_no=sale_no)
+    one, two = row(1, kind, quantity=2, sale_no=8), row(2, kind, key="k2", seq=2, quantity=3, sale_no=8)
+    shard.release(one, sales=(8,))
+    shard.release(two, sales=(8,))
+    both = [[3, 9, 1, "vw_1", "k1", 1, 3, 2, kind], [4, 9, 1, "vw_1", "k2", 1, 4, 3, kind]]
+    shard.release(*both, sales=(9,))
+    counts = [{name: shard.sale(no)[name] for name in ("1:left", "1:held")} for no in (8, 9)]
+    assert counts[0] == counts[1]
+    assert shard.units(8) == shard.units(9)
+    assert list(shard.answers(8)) == list(shard.answers(9))
 
 
 def test_only_the_order_that_holds_a_key_frees_it(shard: LuaShard) -> None:
@@ -147,6 +241,26 @@ def test_a_repeat_of_rows_changes_nothing(shard: LuaShard) -> None:
     assert shard.everything() == before
     assert shard.release(*rows, row(3, viewer="vw_3", seq=3)) == ("released", 3)
     assert (shard.left(), shard.held()) == (10, 0)
+
+
+def test_rows_that_overlap_what_is_applied_add_only_what_is_new(shard: LuaShard) -> None:
+    shard.place(order("vw_1", quantity=2), order("vw_2"), order("vw_3"))
+    rows = [
+        row(1, "paid", quantity=2),
+        row(2, "release", viewer="vw_2", seq=2),
+        row(3, "return", quantity=2),
+        row(4, "refuse", viewer="vw_3", seq=3),
+    ]
+    assert shard.release(*rows[:2]) == ("released", 2)
+    # The reply was lost, and more was added to the outbox since.
+    assert shard.release(*rows[:3]) == ("released", 3)
+    assert shard.release(*rows[1:]) == ("released", 4)
+    before = shard.everything()
+    assert shard.release(*rows) == ("released", 4)
+    assert shard.everything() == before
+    assert (shard.left(), shard.held()) == (10, 0)
+    assert shard.units() == {}
+    assert list(shard.answers()) == ["vw_1|k1", "vw_2|k1"]
 
 
 def test_rows_behind_a_gap_are_refused_and_nothing_is_written(shard: LuaShard) -> None:

@@ -36,7 +36,7 @@ class Pretending:
     async def read(self, *asked: Any) -> Any:
         return await self.answer()
 
-    act = by_id = own = read
+    act = by_id = own = secrets = read
 
 
 @asynccontextmanager
@@ -52,6 +52,10 @@ async def serving(
         control=pretending,
         orders=pretending,
         reader=pretending,
+        cancelling=pretending,
+        pay=pretending,
+        payments=pretending,
+        sandbox=None,
         book=pretending,
         live_url="ws://x/{room}",
         ready=lambda: ready,
@@ -131,6 +135,33 @@ async def test_past_the_bound_the_answer_is_an_honest_refusal_and_hosts_have_pla
     assert [task.result()[0] for task in (*held, host)] == [404, 404, 404]
 
 
+async def test_who_knocks_where_providers_tell_takes_no_hosts_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "PROVIDERS_IN_FLIGHT", 1)
+    inside, free = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> Any:
+        inside.set()
+        await free.wait()
+        raise NotFound
+
+    signed = {"webhook-id": "1", "webhook-timestamp": "1", "webhook-signature": "v1,x"}
+
+    async def knock(url: str) -> int:
+        address = f"{url}/v1/payments/tins/bank/webhook"
+        async with aiohttp.ClientSession() as session, session.post(address, json={}, headers=signed) as response:
+            return response.status
+
+    async with serving(wait) as (_, url), asyncio.TaskGroup() as tasks:
+        held = tasks.create_task(knock(url))
+        await inside.wait()
+        assert await knock(url) == 503
+        inside.clear()
+        host = tasks.create_task(ask(f"{url}/v1/sales/sale_1/pause", method="POST", role="host"))
+        await inside.wait()
+        free.set()
+    assert (held.result(), host.result()[0]) == (404, 404)
+
+
 async def test_draining_refuses_the_new_and_finishes_the_old() -> None:
     inside, free = asyncio.Event(), asyncio.Event()
 
@@ -171,7 +202,11 @@ async def test_not_ready_is_said_and_alive_too() -> None:
         ("control", "GET", "/v1/sales/sale_1", True),
         ("control", "GET", "/v1/orders/ord_1", True),
         ("control", "POST", "/v1/sales/sale_1/pause", True),
-        ("control", "GET", "/v1/orders", False),
+        ("control", "POST", "/v1/orders", False),
+        ("control", "POST", "/v1/orders/ord_1/pay", False),
+        ("public", "POST", "/v1/orders/ord_1/payments", False),
+        ("public", "POST", "/v1/payments/tins/bank/webhook", False),
+        ("all", "GET", "/sandbox/chk_1", False),
         ("control", "GET", "/livez", True),
     ],
 )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gateway.domain.batch import OrderColumns
 from gateway.domain.ids import IdMint
 from gateway.wire.entries import ActEntry, EntryOrder, OrdersEntry
-from gateway.writer.batch import ActStep, Gap, OrdersStep, Step, fold
+from gateway.writer.batch import ActStep, GapStep, OrdersStep, Step, fold
 
 MINT = IdMint(b"k" * 32)
 Entries = list[OrdersEntry | ActEntry]
@@ -89,14 +89,20 @@ def test_every_column_of_an_order_is_what_its_entry_says() -> None:
     ],
 )
 def test_a_missing_number_is_a_gap_that_says_where(entries: Entries, after: int, missing: tuple[int, int]) -> None:
-    with pytest.raises(Gap) as caught:
-        steps_of(entries, after=after)
-    assert (caught.value.after, caught.value.found) == missing
+    (gap,) = [step for step in steps_of(entries, after=after) if isinstance(step, GapStep)]
+    assert (gap.after, gap.last + 1) == missing
 
 
-def test_a_gap_says_which_numbers_are_missing() -> None:
-    with pytest.raises(Gap, match="sequence numbers 3 to 8 are missing"):
-        steps_of([orders(1, 2), orders(9, 1)])
+def test_what_stands_around_a_gap_is_folded_and_the_steps_are_without_a_hole() -> None:
+    steps = steps_of([orders(1, 2), orders(9, 1), orders(10, 2), act(15)])
+    assert [(type(step).__name__, step.after, step.last) for step in steps] == [
+        ("OrdersStep", 0, 2),
+        ("GapStep", 2, 8),
+        ("OrdersStep", 8, 11),
+        ("GapStep", 11, 14),
+        ("ActStep", 14, 15),
+    ]
+    assert isinstance(steps[2], OrdersStep) and steps[2].orders.seqs == [9, 10, 11]
 
 
 def test_what_the_ledger_has_already_is_left_out_also_inside_an_entry() -> None:

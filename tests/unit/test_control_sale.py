@@ -1,17 +1,19 @@
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.domain.acts import Act
 from gateway.domain.caller import Caller, Role
 from gateway.domain.ids import RoomId, SaleId, Sku
-from gateway.domain.sale import Item, ItemCounts, Sale, SaleHold, StockDisplay
+from gateway.domain.sale import Item, ItemCounts, Sale, SaleHold, SaleState, StockDisplay
 from gateway.errors import (
     Conflict,
     Forbidden,
     HotUnavailable,
+    Invalid,
     LedgerUnavailable,
     NotFound,
     OutcomeUnknown,
@@ -76,6 +78,8 @@ class Everything:
         self.epoch = 1
         self.clock = ServerTime()
         self.readable = True
+        self.refused: set[int] = set()
+        self.news: list[tuple[str, int]] = []
 
     async def act(self, sale_no: int, act: Act, **asked: Any) -> tuple[int, int, bool]:
         self.acts.append({"sale_no": sale_no, "act": act, **asked})
@@ -95,6 +99,12 @@ class Everything:
         if not self.readable and self.acts:
             raise LedgerUnavailable
         return SALE if asked[0] == 7 else None
+
+    async def prices(self, sale: Sale, prices: Sequence[tuple[str, int]]) -> None:
+        self.news += prices
+
+    async def was_refused(self, **asked: Any) -> bool:
+        return bool(asked["seq"] in self.refused)
 
     async def counts(self, asked: Any) -> Any:
         return {1: ItemCounts(1, 10, 9, 1)} if isinstance(asked, Sale) else {1: (10, 1, 0)}
@@ -130,7 +140,13 @@ class Everything:
             min_pay_within_s=60,
         )
         return ControlSale(
-            sales=sales, controls={0: everything}, effects=everything, applied=everything, clock=StillClock()
+            sales=sales,
+            controls={0: everything},
+            effects=everything,
+            acts=everything,
+            applied=everything,
+            news=everything,
+            clock=StillClock(),
         )
 
 
@@ -226,6 +242,49 @@ async def test_a_stock_change_names_the_item_the_units_and_the_key() -> None:
         await everything.control().change_stock(HOST, "sale_7", "cup", add=1, reason="x", key="k")
 
 
+async def test_a_stock_change_that_the_ledger_could_not_take_is_no_success() -> None:
+    everything = Everything()
+    everything.refused = {5}
+    with pytest.raises(StockInUse):
+        await everything.control().change_stock(HOST, "sale_7", "tin", add=-5, reason="lost", key="k")
+    # Its key is remembered by Valkey alone, and the ledger still says no.
+    everything.answers = [(1, 5, True)]
+    with pytest.raises(StockInUse):
+        await everything.control().change_stock(HOST, "sale_7", "tin", add=-5, reason="lost", key="k")
+    everything.answers = [(2, 0, True)]
+    with pytest.raises(StockInUse):
+        await everything.control().change_stock(HOST, "sale_7", "tin", add=-5, reason="lost", key="k")
+
+
+async def test_prices_are_acts_in_their_turn() -> None:
+    everything = Everything([(1, 5, False), (1, 6, False)])
+    await everything.control().change_prices(HOST, "sale_7", {"tin": 1500})
+    assert [(act["act"], act["item_no"], act["value"], act["key"]) for act in everything.acts] == [
+        (Act.PRICE, 1, 1500, "")
+    ]
+    assert everything.waited == [(0, 1, 5)]
+    assert everything.told == [bus.SaleChanged(7)]
+    assert everything.news == [("tin", 1500)]
+
+
+async def test_a_price_of_no_item_or_under_the_floor_asks_nobody() -> None:
+    everything = Everything()
+    for sku, price in (("cup", 1), ("tin", -1)):
+        with pytest.raises(Invalid) as refused:
+            await everything.control().change_prices(HOST, "sale_7", {sku: price})
+        assert (refused.value.param or "").startswith("items[0].")
+    assert everything.acts == []
+
+
+async def test_a_price_that_the_ledger_could_not_take_is_no_success() -> None:
+    everything = Everything()
+    everything.refused = {5}
+    with pytest.raises(Conflict):
+        await everything.control().change_prices(HOST, "sale_7", {"tin": 1500})
+    assert everything.told == [bus.SaleChanged(7)]
+    assert everything.news == []
+
+
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.CLERK, Role.SERVICE])
 async def test_only_a_host_steers(role: Role) -> None:
     everything = Everything()
@@ -282,3 +341,21 @@ async def test_a_failed_read_is_kept_for_nobody() -> None:
     with pytest.raises(HotUnavailable):
         await recent.get("sale", fail)
     assert await recent.get("sale", read) == 1
+
+
+# A sale that left Valkey.
+
+
+async def test_a_sale_that_left_valkey_is_closed_and_takes_no_other_act(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "SALE", msgspec.structs.replace(SALE, retired=True))
+    everything = Everything()
+    reading = await everything.control().act(HOST, "sale_7", Act.CLOSE)
+    assert reading.state is SaleState.CLOSED
+    for act in (Act.OPEN, Act.PAUSE, Act.RESUME):
+        with pytest.raises(Conflict):
+            await everything.control().act(HOST, "sale_7", act)
+    with pytest.raises(Conflict):
+        await everything.control().change_stock(HOST, "sale_7", "tin", add=5, reason="found", key="k")
+    everything.effect = "sale_7"
+    assert (await everything.control().change_stock(HOST, "sale_7", "tin", add=5, reason="found", key="k"))[2]
+    assert everything.acts == []

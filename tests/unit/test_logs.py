@@ -1,4 +1,5 @@
 import json
+import logging
 
 import pytest
 import structlog
@@ -50,3 +51,21 @@ def test_a_line_is_json_on_stderr_with_its_process_and_no_locals_in_tracebacks(
     line = json.loads(said.err)
     assert (line["event"], line["level"], line["process"]) == ("it_broke", "error", "live 1")
     assert "ValueError: broken" in line["exception"] and TOKEN not in said.err
+
+
+def test_what_a_library_says_is_one_line_of_the_same_form_without_its_rows(capfd: pytest.CaptureFixture[str]) -> None:
+    handlers, level = logging.root.handlers[:], logging.root.level
+    set_up_logs(process="api", level="info", log_format="json", key=b"key", clock=SystemClock())
+    try:
+        try:
+            raise ValueError("broken\nDETAIL: anna ordered a tin")
+        except ValueError:
+            logging.getLogger("asyncpg.pool").warning("it failed", exc_info=True)
+        logging.getLogger("asyncpg.pool").info("too quiet")
+    finally:
+        structlog.reset_defaults()
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
+    line = json.loads(capfd.readouterr().err)
+    assert (line["event"], line["library"], line["message"]) == ("library_said", "asyncpg.pool", "it failed")
+    assert line["error"] == "ValueError: broken" and "anna" not in json.dumps(line)

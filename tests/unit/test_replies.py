@@ -269,6 +269,7 @@ def test_every_code_of_the_contract_has_a_status() -> None:
         "method_not_allowed": 405,
         "conflict": 409,
         "stock_in_use": 409,
+        "amount_mismatch": 409,
         "not_confirmed": 409,
         "key_reused": 422,
         "too_large": 413,

@@ -141,3 +141,14 @@ def test_settings_are_frozen_and_each_has_a_meaning() -> None:
     with pytest.raises(ValueError, match="frozen"):
         settings.port = 1  # type: ignore[misc]
     assert all(line.meaning for line in settings.lines())
+
+
+def test_payments_are_played_in_development_alone_unless_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_settings().sandbox == "off"
+    assert read_settings(dev=True).sandbox == "page"
+    assert read_settings(dev=True, surface="public").sandbox == "off"
+    monkeypatch.setenv("PEAKGATE_SANDBOX", "auto")
+    assert read_settings().sandbox == "auto"
+    with pytest.raises(SettingsError) as caught:
+        read_settings(surface="control")
+    assert caught.value.param == "PEAKGATE_SANDBOX"
