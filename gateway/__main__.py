@@ -8,7 +8,7 @@ from typing import Final
 
 import typer
 
-from gateway.cli import config, ledger, roles, shops, up
+from gateway.cli import backup, config, ledger, providers, rebuild, roles, shops, up
 from gateway.cli.output import exit_codes, fail
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError
@@ -28,7 +28,7 @@ def build_app() -> typer.Typer:
         # Plain help: the same on a terminal and in a pipe.
         rich_markup_mode=None,
     )
-    for group in (up, roles, shops, ledger, config):
+    for group in (up, roles, shops, providers, ledger, rebuild, backup, config):
         group.register(app)
     demo = _find_demo()
     if demo is not None:

@@ -74,6 +74,12 @@ class StockInUse(Conflict):
     code = "stock_in_use"
 
 
+class AmountMismatch(Conflict):
+    """The amount is not the one of the order."""
+
+    code = "amount_mismatch"
+
+
 class NotConfirmed(Conflict):
     """The order is not confirmed yet; ask again in a moment."""
 
@@ -158,6 +164,10 @@ class HotUnavailable(GatewayError):
     retryable = True
 
 
+class ServerUnknown(HotUnavailable):
+    """This Valkey server is not the one the ledger's epoch names; nothing was sent to it."""
+
+
 class ShardClosed(GatewayError):
     """The shard in Valkey is not the one the ledger knows; nothing is sold until it is rebuilt."""
 
@@ -184,10 +194,29 @@ class LeaseLost(GatewayError):
     code = "lease_lost"
 
 
+class RebuildLost(GatewayError):
+    """Another keeper has rebuilt this shard, or does; what this one began has no effect."""
+
+    code = "rebuild_lost"
+    retryable = True
+
+
 class MigrationError(GatewayError):
     """The schema of the ledger is not the one this code was written for."""
 
     code = "migration"
+
+
+class ToolsMissing(GatewayError):
+    """PostgreSQL's own tools of a fitting version are not installed."""
+
+    code = "tools_missing"
+
+
+class BackupUnusable(GatewayError):
+    """The file is no complete backup, or must not be written."""
+
+    code = "backup"
 
 
 class ServersNotRunning(GatewayError):

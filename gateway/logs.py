@@ -73,6 +73,17 @@ class _Stamp:
         return event
 
 
+class _FromLibraries(logging.Handler):
+    """What a library says, as one line of ours. No traceback: what it carries is theirs, and may show rows."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        told = {} if error is None else {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+        structlog.get_logger(record.name).warning(
+            "library_said", library=record.name, message=record.getMessage().partition("\n")[0], **told
+        )
+
+
 def set_up_logs(*, process: str, level: str, log_format: str, key: bytes, clock: Clock) -> None:
     """Once a process, before the first line. `key` is the data folder's or the deployment's own, so hashes match."""
     # Tracebacks keep the message and the place but no local variables: those hold tokens and names.
@@ -98,4 +109,6 @@ def set_up_logs(*, process: str, level: str, log_format: str, key: bytes, clock:
         cache_logger_on_first_use=True,
     )
     # Libraries log through the standard library; only their warnings are worth a line, in the same stream.
-    logging.basicConfig(level=max(_LEVELS[level], logging.WARNING), stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.root.setLevel(max(_LEVELS[level], logging.WARNING))
+    if not any(isinstance(handler, _FromLibraries) for handler in logging.root.handlers):
+        logging.root.addHandler(_FromLibraries())

@@ -126,6 +126,10 @@ class Settings(BaseSettings):
         default=Path(".peakgate"), description="folder of the embedded servers' data, of secrets and of the lock"
     )
     dev: bool = Field(default=False, description="development: short payment terms and the like are allowed")
+    sandbox: Literal["off", "page", "auto"] = Field(
+        default_factory=lambda values: "page" if values.get("dev") and values.get("surface") == "all" else "off",
+        description="payments are played: on a page, or by itself (auto); by default a page in development",
+    )
     drain_s: float = Field(default=10.0, gt=0, le=600, description="seconds a stop may take until it is forced")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level logged")
     log_format: Literal["json", "text"] = Field(default="json", description="form of the log lines on stderr")
@@ -161,6 +165,26 @@ class Settings(BaseSettings):
         default=16, ge=2, le=1000, description="connections to each Valkey a process opens at most"
     )
     max_body_bytes: int = Field(default=65_536, ge=1024, le=10_000_000, description="size of an HTTP body at most")
+    retire_after_s: float = Field(
+        default=900.0,
+        ge=1,
+        le=2_592_000,
+        description="seconds an ended sale, all of it paid, expired or refunded, stays in Valkey",
+    )
+    audit_every_s: float = Field(
+        default=60.0, ge=0, le=86_400, description="seconds between the keeper's audits of what runs; 0: it makes none"
+    )
+    on_violation: Literal["close", "pause", "report"] = Field(
+        default="close", description="what the keeper does to a sale of which two audits found an invariant broken"
+    )
+    rewrite_ceiling_bytes: int = Field(
+        default=8 * 1024**3,
+        ge=1024**2,
+        description="size of the orders Valkey's file at which it is rewritten even in a peak; before: in quiet times",
+    )
+    fault_points: Path | None = Field(
+        default=None, description="for tests only: folder in which labelled points of the code are armed"
+    )
 
     _sources: Mapping[str, Source] = PrivateAttr(default_factory=lambda: MappingProxyType({}))
 
@@ -312,6 +336,12 @@ def _check_together(settings: Settings) -> None:
         raise SettingsError(
             f"{' and '.join(missing)} not set; allowed is: all of {', '.join(_URL_NAMES.values())}, or none of them",
             param=missing[0],
+        )
+    if settings.sandbox != "off" and settings.surface != "all":
+        # It tells of its payments where the other surface listens.
+        raise SettingsError(
+            f"{name_of('sandbox')} is {settings.sandbox}; allowed is: off, while {name_of('surface')} is not all",
+            param=name_of("sandbox"),
         )
     ports = {"port": settings.port, "live_port": settings.live_port, "admin_port": settings.admin_port}
     for field, port in ports.items():

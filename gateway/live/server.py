@@ -16,9 +16,9 @@ from gateway.domain.room import Room, RoomState
 from gateway.errors import Forbidden, GatewayError, NotFound, Unauthorized
 from gateway.live.session import Orders, Session
 from gateway.metrics import CONNECTIONS
-from gateway.wire import frames
+from gateway.wire import bus, frames
 from gateway.wire.close_codes import CloseCode
-from gateway.wire.codec import BY_PROTOCOL, JSON
+from gateway.wire.codec import BY_PROTOCOL, JSON, Codec
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +83,7 @@ class LiveServer:
         self._clock = clock
         self._sockets_max = sockets_max
         self._sessions: set[Session] = set()
+        self._rooms: dict[str, set[Session]] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._greeting = asyncio.Semaphore(_GREETING_AT_ONCE)
         self._waiting = 0
@@ -133,7 +134,7 @@ class LiveServer:
 
     def room_changed(self, room_id: str) -> None:
         """Somebody changed the room; when it has ended, its sockets end too."""
-        if self._tasks is not None and any(session.room == room_id for session in self._sessions):
+        if self._tasks is not None and room_id in self._rooms:
             self._tasks.create_task(self._end_if_ended(room_id))
 
     async def _end_if_ended(self, room_id: str) -> None:
@@ -146,10 +147,20 @@ class LiveServer:
         except Exception:
             log.exception("room_not_read")
             return
-        for at, session in enumerate([each for each in self._sessions if each.room == room_id]):
+        for at, session in enumerate(list(self._rooms.get(room_id, ()))):
             session.bye(CloseCode.ROOM_ENDED, "the room has ended")
             if at % 100 == 99:
                 await asyncio.sleep(0)
+
+    def tick(self, tick: bus.Tick) -> None:
+        """Encoded once a codec; the same bytes go to everybody in the room who was welcomed."""
+        frame = frames.Tick(seq=tick.seq, now_ms=tick.now_ms, ev=tick.events)
+        encoded: dict[Codec, bytes] = {}
+        for session in self._rooms.get(tick.room, ()):
+            if session.caller is not None:
+                if session.codec not in encoded:
+                    encoded[session.codec] = session.codec.encode(frame)
+                session.send_encoded(encoded[session.codec])
 
     # The door: everything that is decided before the upgrade, without awaiting.
 
@@ -198,11 +209,16 @@ class LiveServer:
 
     def connected(self, session: Session) -> None:
         self._sessions.add(session)
+        self._rooms.setdefault(session.room, set()).add(session)
         CONNECTIONS.inc()
 
     def left(self, session: Session) -> None:
         if session in self._sessions:
             self._sessions.remove(session)
+            in_room = self._rooms[session.room]
+            in_room.remove(session)
+            if not in_room:
+                del self._rooms[session.room]
             CONNECTIONS.dec()
         if session.joined is not None:
             self._presence.leave(session.joined.shop, session.joined.sub, session)

@@ -18,10 +18,13 @@ from rich.console import Console
 
 from .bench import Bench, NotAvailable
 from .drive import DriveError
+from .expiry_storm import expiry_storm
 from .figures import Report, cell
 from .machine import commit_cost, conditions
 from .outage import forced_checkpoint, outage
 from .peak_second import peak_second
+from .rebuild import rebuild
+from .retirement import retirement
 from .script_alone import script_alone
 from .servers import shared_servers
 from .sizes import sizes
@@ -39,6 +42,9 @@ PARTS: dict[str, Part] = {
     "writer_alone": writer_alone,
     "peak_second": peak_second,
     "sizes": sizes,
+    "expiry_storm": expiry_storm,
+    "retirement": retirement,
+    "rebuild": rebuild,
 }
 
 

@@ -90,7 +90,7 @@ async def gateway_parts(servers: Servers) -> AsyncIterator[Parts]:
         sale = (await LedgerSales(ledger, mint=mint).create("bench", draft, Effect("host", "sale", "k", "f"))).sale
         scripts = Scripts(valkey)
         shard = HotShard(shard=0, client=valkey, scripts=scripts)
-        await shard.open(epoch=1, last_seq=0, outbox_no=0)
+        await shard.open(epoch=1)
         await shard.load_sale(sale)
         orders = HotOrders(shard=shard, scripts=scripts, mint=mint, clock=SystemClock(), backlog_max=10**9)
         yield Parts(database_url=url, valkey=valkey, sale=sale, shard=shard, orders=orders, mint=mint)
