@@ -1,0 +1,126 @@
+"""What the socket edge and the HTTP edge share."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+import structlog
+
+from gateway.admission.auth import Authenticator
+from gateway.admission.limiter import Limiter
+from gateway.admission.origins import Origins
+from gateway.app.base import Base
+from gateway.flows.applied import Applied
+from gateway.flows.epochs import Epochs
+from gateway.flows.order_watch import OrderWatch
+from gateway.flows.orders import OrderReader
+from gateway.flows.place_order import PlaceOrder
+from gateway.flows.retired_keys import RetiredKeys
+from gateway.flows.room_book import RoomBook
+from gateway.flows.sale_book import SaleBook
+from gateway.hot.group import GroupCalls
+from gateway.hot.orders import HotOrders
+from gateway.hot.stream import HeldAnswers, OrderStream
+from gateway.ledger.keys import LedgerKeys
+from gateway.ledger.orders import LedgerOrders
+from gateway.ledger.rooms import LedgerRooms
+from gateway.ledger.sales import LedgerSales
+from gateway.wire import bus
+
+log = structlog.get_logger(__name__)
+
+
+class Edge:
+    """What the socket edge and the HTTP edge share: orders in, later states out."""
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self.on_room_changed: Callable[[str], None] = lambda room: None
+        self.on_tick: Callable[[bus.Tick], None] = lambda tick: None
+        settings, clock, mint = base.settings, base.clock, base.mint
+        self.ledger_orders = LedgerOrders(base.ledger)
+        self.ledger_sales = LedgerSales(base.ledger, mint=mint)
+        self.ledger_rooms = LedgerRooms(base.ledger, mint=mint)
+        self.sales = SaleBook(sales=self.ledger_sales, mint=mint, clock=clock)
+        self.rooms = RoomBook(rooms=self.ledger_rooms, mint=mint, clock=clock)
+        self.watch = OrderWatch(ledger=self.ledger_orders, mint=mint, clock=clock)
+        self.applied = Applied(shards=base.shards, clock=clock)
+        keys = LedgerKeys(base.ledger)
+        self.authenticator = Authenticator(keys=keys, clock=clock)
+        self.origins = Origins(source=keys, clock=clock)
+        self.groups = {
+            shard: GroupCalls(
+                decider=HotOrders(
+                    shard=hot, scripts=base.scripts, mint=mint, clock=clock, backlog_max=settings.max_backlog
+                ),
+                clock=clock,
+                group_max=settings.group_max,
+                queue_max=settings.order_queue,
+            )
+            for shard, hot in base.hot.items()
+        }
+        self.retired_keys = RetiredKeys(ledger=self.ledger_orders)
+        self.orders = PlaceOrder(
+            book=self.sales,
+            groups=self.groups.__getitem__,
+            retired=self.retired_keys,
+            limiter=Limiter(rate=settings.order_rate, burst=settings.order_burst),
+            watch=self.watch,
+            clock=clock,
+        )
+        streams = {shard: OrderStream(client=base.orders_valkey, shard=shard) for shard in base.hot}
+        self.reader = OrderReader(
+            ledger=self.ledger_orders,
+            held={
+                shard: HeldAnswers(client=base.orders_valkey, shard=shard, stream=stream)
+                for shard, stream in streams.items()
+            },
+            book=self.sales,
+            watch=self.watch,
+            mint=mint,
+        )
+
+    def works(self) -> list[Coroutine[Any, Any, None]]:
+        epochs = Epochs(
+            shards=self.base.shards, hot=self.base.hot, known=self.base.known, on_new_epoch=self.watch.ask_all
+        )
+        return [
+            self.orders.run(),
+            *(group.run() for group in self.groups.values()),
+            self.retired_keys.run(),
+            self.watch.run(),
+            epochs.run(),
+            self.base.bus.listen(self.hear, _nothing_to_repair),
+        ]
+
+    def hear(self, message: bytes) -> None:
+        try:
+            told = bus.decode(message)
+        except msgspec.MsgspecError as error:
+            # Of a process of another version; nobody relies on the bus.
+            log.warning("bus_message_not_read", error=str(error))
+            return
+        match told:
+            case bus.Applied() as applied:
+                self.watch.hear(applied)
+                self.applied.hear(applied)
+            case bus.LaterStates() as later:
+                self.watch.hear(later)
+            case bus.Tick() as tick:
+                self.on_tick(tick)
+            case bus.SaleChanged(sale_no):
+                self.sales.forget(sale_no)
+            case bus.RoomChanged(room):
+                self.rooms.forget(room)
+                self.on_room_changed(room)
+            case bus.ShopChanged(shop):
+                self.authenticator.forget(shop)
+                self.origins.forget()
+
+    async def drained(self) -> None:
+        for group in self.groups.values():
+            await group.drained()
+
+
+async def _nothing_to_repair() -> None:
+    """Later states are asked for by themselves and books are fresh within seconds."""
