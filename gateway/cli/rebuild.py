@@ -8,6 +8,7 @@ import typer
 from gateway.cli.output import exit_codes, print_json, print_table
 from gateway.cli.servers import DataOption, JsonOption, reach_servers
 
+
 def register(app: typer.Typer) -> None:
     app.command(
         "rebuild",
@@ -26,8 +27,8 @@ def rebuild(
 ) -> None:
     """Count stock, limits and keys in Valkey anew from the ledger.
 
-    The keeper of the running gateway does it: each shard is shut for a moment, what its stream holds is brought into the
-    ledger, and it sells again in a new epoch. No order is lost by it.
+    The keeper of the running gateway does it: each shard is shut for a moment, what its stream holds is brought into
+    the ledger, and it sells again in a new epoch. No order is lost by it.
     """
     settings = reach_servers(data)
     from gateway import app

@@ -34,7 +34,9 @@ class Shards(Protocol):
 class HotShard(Protocol):
     @property
     def epoch(self) -> int: ...
+
     behind_in: int
+
     def enter_epoch(self, epoch: int, seq: int) -> None: ...
 
 

@@ -11,21 +11,21 @@ The steps, each repeatable by whoever comes next:
    moment behind that, and the shard is filled from it.
 5. open, and tell the ledger.
 
-Settlement goes on in the ledger meanwhile. What it releases has numbers past the recount's own, and is applied to Valkey
-once the shard sells.
+Settlement goes on in the ledger meanwhile. What it releases has numbers past the recount's own, and is applied to
+Valkey once the shard sells.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import structlog
 
 from gateway import points
 from gateway.clock import Clock
 from gateway.errors import GatewayError, RebuildLost
+from gateway.keeper.rebuild_ports import Hot, Ledger, Stand, Standing, Valkey
 from gateway.metrics import REBUILD_SECONDS
 
 log = structlog.get_logger(__name__)
@@ -41,105 +41,8 @@ _CALLS_IN_FLIGHT = 8
 _LOSSES = frozenset({"missing", "epoch", "behind", "released", "gap"})
 
 
-class Standing(Protocol):
-    @property
-    def shard(self) -> int: ...
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def last_seq(self) -> int: ...
-    @property
-    def outbox_no(self) -> int: ...
-    @property
-    def opened(self) -> bool: ...
-    @property
-    def run_id(self) -> str | None: ...
-    @property
-    def reopen(self) -> str | None: ...
-    @property
-    def wants(self) -> str | None: ...
-    @property
-    def load_token(self) -> int: ...
-    @property
-    def forgotten(self) -> int: ...
-    @property
-    def ended_epoch(self) -> int: ...
-    @property
-    def ended_seq(self) -> int: ...
-
-
-class Stand(Protocol):
-    @property
-    def run_id(self) -> str: ...
-    @property
-    def there(self) -> bool: ...
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def seq(self) -> int: ...
-    @property
-    def released(self) -> int: ...
-    @property
-    def open(self) -> bool: ...
-    @property
-    def loading(self) -> int: ...
-
-
-class Row(Protocol):
-    @property
-    def shard(self) -> int: ...
-    @property
-    def run_id(self) -> str | None: ...
-
-
-class Recount(Protocol):
-    @property
-    def outbox_no(self) -> int: ...
-    async def sales(self) -> Sequence[Any]: ...
-    async def items(self, sale_nos: Sequence[int]) -> Sequence[Any]: ...
-    def answers(self, sale_nos: Sequence[int]) -> AsyncIterator[Sequence[tuple[int, str, str]]]: ...
-    def units(self, sale_nos: Sequence[int]) -> AsyncIterator[Sequence[tuple[int, str, str]]]: ...
-
-
-class Ledger(Protocol):
-    def alone(self, shard: int) -> AbstractAsyncContextManager[bool]: ...
-    async def all(self) -> Sequence[Row]: ...
-    async def standing(self, shard: int) -> Standing: ...
-    async def cursor(self, shard: int) -> tuple[int, int]: ...
-    async def adopt(self, shard: int, epoch: int, run_id: str) -> None: ...
-    async def loaded_sales(self, shard: int) -> Sequence[int]: ...
-    async def next_epoch(
-        self, shard: int, *, epoch: int, last_seq: int, next_epoch: int, run_id: str, why: str, how: str
-    ) -> int: ...
-    async def take_over(self, shard: int, *, epoch: int, token: int, how: str) -> int: ...
-    def recount(self, shard: int, *, epoch: int, token: int) -> AbstractAsyncContextManager[Recount]: ...
-    async def finish(self, shard: int, *, epoch: int, token: int | None, orders: int | None) -> None: ...
-
-
-class Hot(Protocol):
-    """One shard on one server."""
-
-    async def stand(self) -> Stand: ...
-    async def create(self, epoch: int) -> None: ...
-    async def shut(self, seen_epoch: int) -> None: ...
-    async def last_entry(self, epoch: int) -> int: ...
-    async def newest_epoch(self) -> int: ...
-    async def has_sales(self, sale_nos: Sequence[int]) -> bool: ...
-    async def advance(self, *, ended_epoch: int, ended_seq: int, epoch: int, token: int) -> bool: ...
-    async def begin(self, token: int) -> None: ...
-    async def fill_sale(self, token: int, sale_no: int, fields: Sequence[str | int]) -> None: ...
-    async def fill_answers(self, token: int, sale_no: int, fields: Sequence[str]) -> None: ...
-    async def fill_units(self, token: int, sale_no: int, fields: Sequence[str]) -> None: ...
-    async def open(self, *, token: int, epoch: int, released: int) -> None: ...
-
-
-class Valkey(Protocol):
-    async def stand(self, shard: int) -> Stand: ...
-    def on(self, run_id: str, shard: int) -> AbstractAsyncContextManager[Hot]: ...
-
-
 class Rebuilder:
-    """Says whether a shard may sell, and makes it so that it may. At most one rebuild a shard goes on in any process."""
+    """Says whether a shard may sell, and makes it so that it may."""
 
     def __init__(self, *, ledger: Ledger, valkey: Valkey, clock: Clock) -> None:
         self._ledger = ledger
@@ -156,8 +59,8 @@ class Rebuilder:
         why = doubt(row, stand)
         if not why and stand.released > row.outbox_no:
             # More may have been released since the ledger was read.
-            if stand.released > (await self._ledger.standing(shard)).outbox_no:
-                why = "released"
+            newer = await self._ledger.standing(shard)
+            why = "released" if stand.released > newer.outbox_no else ""
         return row, stand, why
 
     async def mend(self, shard: int) -> bool:
@@ -234,8 +137,8 @@ class Rebuilder:
         return how, epoch, token, row.epoch, last_seq
 
     async def _shut_strangers(self, shard: int, run_id: str) -> None:
-        """Shuts every other shard on this server whose epoch names another one. Once an epoch of any shard names the server,
-        processes talk to it about all of them."""
+        """Shuts every other shard on this server whose epoch names another one. Once an epoch of any shard names the
+        server, processes talk to it about all of them."""
         for row in await self._ledger.all():
             if row.shard != shard and row.run_id is not None and row.run_id != run_id:
                 async with self._valkey.on(run_id, row.shard) as hot:
@@ -350,8 +253,8 @@ def _by_sale(rows: Sequence[tuple[int, str, str]]) -> dict[int, list[str]]:
 
 
 class _Calls:
-    """Calls that run beside the reading of the next rows, a few at once. The end of the block waits for all of them; the
-    first that failed is raised."""
+    """Calls that run beside the reading of the next rows, a few at once. The end of the block waits for all of them;
+    the first that failed is raised."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()

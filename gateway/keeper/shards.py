@@ -8,7 +8,7 @@ import structlog
 
 from gateway.domain.sale import Sale
 from gateway.errors import GatewayError, ShardClosed
-from gateway.keeper.rebuild import Stand, Standing
+from gateway.keeper.rebuild_ports import Stand, Standing
 from gateway.metrics import BACKLOG, SHARD_EPOCH, SHARD_OPEN
 
 log = structlog.get_logger(__name__)
@@ -39,9 +39,7 @@ class ShardKeeper:
     """Runs beside everything else; each step may be repeated by whoever comes next. Each shard has its own turn, so the
     rebuild of one keeps no other waiting."""
 
-    def __init__(
-        self, *, rebuilder: Rebuilder, shards: Shards, sales: Sales, hot: Mapping[int, HotShard]
-    ) -> None:
+    def __init__(self, *, rebuilder: Rebuilder, shards: Shards, sales: Sales, hot: Mapping[int, HotShard]) -> None:
         self._rebuilder = rebuilder
         self._shards = shards
         self._sales = sales

@@ -1,7 +1,7 @@
 """How long a shard is shut when Valkey came back empty: from the loss to the first order that is reserved again.
 
-The live orders are put into the ledger in bulk, as a writer would have put them there; what is measured is the keeper's own
-rebuild, from its first look on. In a running gateway up to a quarter of a second passes before that look.
+The live orders are put into the ledger in bulk, as a writer would have put them there; what is measured is the keeper's
+own rebuild, from its first look on. In a running gateway up to a quarter of a second passes before that look.
 """
 
 import asyncio

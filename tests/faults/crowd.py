@@ -11,7 +11,7 @@ import random
 import time
 from collections import deque
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -26,44 +26,26 @@ from gateway.client.orders import KnownOrder
 from gateway.client.viewer import Viewer
 from gateway.errors import GatewayError, NotFound, OutcomeUnknown
 from gateway.ledger.shops import Shop, Signs
-from tests.faults.journal import Ask, Journal, Money
-from tests.faults.world import EDGES, World
-
-APIS = tuple(edge for edge in EDGES if edge.startswith("api"))
-LIVES = tuple(edge for edge in EDGES if edge.startswith("live"))
+from tests.faults.backend import Backend
+from tests.faults.journal import Ask, Journal
+from tests.faults.rounds import (
+    ANSWER_WITHIN_S,
+    APIS,
+    INSIST_S,
+    LIMITS,
+    LIVES,
+    PAY_WITHIN_S,
+    PLENTY,
+    PRICES,
+    SCARCE,
+    Placed,
+    Round,
+    pause,
+)
+from tests.faults.world import World
 
 PEOPLE_ON_SOCKETS = 12
 PEOPLE_ON_HTTP = 12
-# A round's scarce item, which all want, and one that never ends, by which it is seen when the shop sells again.
-SCARCE, PLENTY = "tin", "cup"
-PRICES = {SCARCE: 1900, PLENTY: 500}
-LIMITS = {SCARCE: 2, PLENTY: 10_000}
-# The shortest term there is.
-PAY_WITHIN_S = 5
-ANSWER_WITHIN_S = 2.5
-INSIST_S = 60.0
-
-
-@dataclass
-class Round:
-    """What the crowd is about in one round."""
-
-    number: int
-    sale: str
-    journal: Journal
-    rng: random.Random
-    stock: int
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    tasks: set["asyncio.Task[None]"] = field(default_factory=set)
-    added: dict[str, int] = field(default_factory=dict)
-    """Units the host was told were added, by key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    ask: Ask
-    order: str
-    at_s: float
 
 
 @dataclass
@@ -83,18 +65,15 @@ class Crowd:
         self.think_s = think_s
         self.round: Round | None = None
         self.people: list[Person] = []
-        self.money: dict[str, Money] = {}
-        """By transaction, of all rounds."""
         self.placed: deque[Placed] = deque(maxlen=2000)
         """Orders of the last rounds, oldest first."""
-        self.unpaid: deque[Placed] = deque(maxlen=300)
-        """Orders that nobody paid in time, oldest first."""
+        self.backend = Backend(self)
         self.told_late: list[tuple[str, str, str]] = []
         """States told of orders of earlier rounds, and how, since they were last judged."""
         self._journals: dict[str, Journal] = {}
         self._keys = itertools.count(1)
         self._stack = AsyncExitStack()
-        self._session: aiohttp.ClientSession
+        self.session: aiohttp.ClientSession
 
     def token(self, sub: str, role: str) -> str:
         key = self.shop.key_for(Signs.VIEWER if role == "viewer" else Signs.STAFF)
@@ -102,10 +81,10 @@ class Crowd:
         return jwt.encode(claims, key.secret, algorithm="HS256", headers={"kid": key.kid})
 
     def host(self, edge: str = "api 1") -> Host:
-        return Host(self.world.url(edge), self.token("host", "host"), session=self._session, insist_s=30, timeout_s=10)
+        return Host(self.world.url(edge), self.token("host", "host"), session=self.session, insist_s=30, timeout_s=10)
 
     async def __aenter__(self) -> "Crowd":
-        self._session = await self._stack.enter_async_context(
+        self.session = await self._stack.enter_async_context(
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         )
         host = self.host()
@@ -161,7 +140,7 @@ class Crowd:
         for person in self.people:
             self._spawn(round, self._shop(round, person))
         self._spawn(round, self._host_acts(round))
-        self._spawn(round, self._pay_late(round))
+        self._spawn(round, self.backend.pay_late(round))
 
     async def end(self) -> None:
         """Nobody wishes anything new; returns when everybody has an answer."""
@@ -185,9 +164,9 @@ class Crowd:
         if self.round is None or known.status == "reserved":
             return
         how = f"frame of {edge}"
-        self._tell(self.round, known.order, known.status, how, reason=known.reason, pay_by_ms=known.pay_by_ms)
+        self.tell(self.round, known.order, known.status, how, reason=known.reason, pay_by_ms=known.pay_by_ms)
 
-    def _tell(self, round: Round, order: str, status: str, how: str, **facts: Any) -> None:
+    def tell(self, round: Round, order: str, status: str, how: str, **facts: Any) -> None:
         journal = self._journals.get(order, round.journal)
         journal.state(order, status, how, **facts)
         if journal is not round.journal:
@@ -198,7 +177,7 @@ class Crowd:
 
     async def _shop(self, round: Round, person: Person) -> None:
         rng = round.rng
-        await _pause(round, rng.uniform(0, self.think_s))
+        await pause(round, rng.uniform(0, self.think_s))
         while not round.stopping.is_set():
             scarce = rng.random() < 0.4
             sku = SCARCE if scarce else PLENTY
@@ -215,7 +194,7 @@ class Crowd:
             order = await self._insist(round, person, ask)
             if order is not None:
                 await self._afterwards(round, person, ask, order)
-            await _pause(round, rng.expovariate(1 / self.think_s))
+            await pause(round, rng.expovariate(1 / self.think_s))
 
     async def _insist(self, round: Round, person: Person, ask: Ask) -> str | None:
         """Asks until there is a true answer, on another process after each silence; the order when it is one."""
@@ -265,7 +244,7 @@ class Crowd:
 
     def http(self, token: str, where: str, *, insist_s: float = 0.0) -> ViewerHttp:
         return ViewerHttp(
-            self.world.url(where), token, session=self._session, timeout_s=ANSWER_WITHIN_S, insist_s=insist_s
+            self.world.url(where), token, session=self.session, timeout_s=ANSWER_WITHIN_S, insist_s=insist_s
         )
 
     async def _afterwards(self, round: Round, person: Person, ask: Ask, order: str) -> None:
@@ -275,12 +254,12 @@ class Crowd:
         if chance < 0.25:
             await self._look(round, person, ask, order)
         elif chance < 0.6:
-            await self._pay(round, placed)
+            await self.backend.pay(round, placed)
             return
         elif chance < 0.7:
             await self._cancel(round, person, order)
         # Left to its deadline; some remember to pay when it is too late.
-        self.unpaid.append(placed)
+        self.backend.unpaid.append(placed)
 
     async def _look(self, round: Round, person: Person, ask: Ask, order: str) -> None:
         """Asks after the order by its id or its key, on any process."""
@@ -300,84 +279,27 @@ class Crowd:
             return
         except GatewayError:
             return
-        self._tell(
+        self.tell(
             round, found.order, found.status, f"asked {where}", reason=found.reason, amount_minor=found.amount_minor
         )
 
     async def _cancel(self, round: Round, person: Person, order: str) -> None:
         where = round.rng.choice(APIS)
-        calls = Calls(self.world.url(where), person.token, session=self._session, timeout_s=ANSWER_WITHIN_S)
+        calls = Calls(self.world.url(where), person.token, session=self.session, timeout_s=ANSWER_WITHIN_S)
         with suppress(GatewayError):
             answer = await calls.call("POST", f"/v1/orders/{order}/cancel")
-            self._tell(round, order, answer.json()["status"], f"cancel on {where}")
-
-    # Money.
-
-    async def _pay(self, round: Round, placed: Placed) -> None:
-        """The shop's backend reports the money, and insists until it is told what became of it. Some report another
-        amount, a second transaction, or give it back."""
-        rng, costs = round.rng, placed.ask.price_minor * placed.ask.quantity
-        amount = costs if rng.random() < 0.95 else costs + rng.choice((-1, 1))
-        money = self._money(placed.order, amount, is_right=amount == costs)
-        await self._report(round, money, "payments", money.txn)
-        if money.states and rng.random() < 0.1:
-            again = self._money(placed.order, amount, is_right=True)
-            await self._report(round, again, "payments", again.txn)
-        if money.states and rng.random() < 0.1:
-            await self._report(round, money, "refunds", f"back-{money.txn}")
-
-    async def _pay_late(self, round: Round) -> None:
-        """Money for orders whose deadline has passed, of this round and of earlier ones."""
-        while not round.stopping.is_set():
-            await _pause(round, round.rng.uniform(0.1, 0.4))
-            if self.unpaid and time.monotonic() - self.unpaid[0].at_s > PAY_WITHIN_S + 1:
-                await self._pay(round, self.unpaid.popleft())
-
-    def _money(self, order: str, amount_minor: int, *, is_right: bool) -> Money:
-        txn = f"txn-{next(self._keys)}"
-        money = self.money[txn] = Money(order, txn, amount_minor, is_right)
-        return money
-
-    async def _report(self, round: Round, money: Money, what: str, key: str) -> None:
-        round.journal.write(what, order=money.order, txn=money.txn, amount_minor=money.amount_minor)
-        token = self.token("backend", "service")
-        body: dict[str, Any] = {"txn": money.txn, "amount_minor": money.amount_minor}
-        if what == "payments":
-            paid_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            body |= {"provider": "bank", "paid_at": paid_at}
-        deadline_s = time.monotonic() + INSIST_S
-        while True:
-            where = round.rng.choice(APIS)
-            calls = Calls(self.world.url(where), token, session=self._session, timeout_s=ANSWER_WITHIN_S)
-            try:
-                answer = await calls.call("POST", f"/v1/orders/{money.order}/{what}", body, key=key)
-            except GatewayError as error:
-                if error.retryable and time.monotonic() < deadline_s:
-                    await asyncio.sleep(round.rng.uniform(0.05, 0.2))
-                    continue
-                round.journal.write(f"{what}_refused", order=money.order, txn=money.txn, code=error.code)
-                money.error = error.code
-                if error.retryable or (money.is_right and what == "payments"):
-                    round.journal.wrong.append(f"{what} {money}: {error.code} {error.message}")
-                return
-            found = answer.json()
-            state = next((each["state"] for each in found["payments"] if each["txn"] == money.txn), "missing")
-            money.states.append(state)
-            round.journal.write(f"{what}_told", order=money.order, txn=money.txn, state=state)
-            if "status" in found:
-                self._tell(round, money.order, found["status"], f"{what} on {where}")
-            return
+            self.tell(round, order, answer.json()["status"], f"cancel on {where}")
 
     async def _host_acts(self, round: Round) -> None:
         """The host adds a unit of the scarce item now and then, insisting with the same key anywhere."""
         rng = round.rng
         while not round.stopping.is_set():
-            await _pause(round, rng.uniform(0.2, 0.5))
+            await pause(round, rng.uniform(0.2, 0.5))
             key = f"stock-{next(self._keys)}"
             deadline_s = time.monotonic() + INSIST_S
             while time.monotonic() < deadline_s:
                 where = rng.choice(APIS)
-                host = Host(self.world.url(where), self.token("host", "host"), session=self._session, timeout_s=5)
+                host = Host(self.world.url(where), self.token("host", "host"), session=self.session, timeout_s=5)
                 try:
                     await host.add_stock(round.sale, SCARCE, 1, reason="one more", key=key)
                 except (OutcomeUnknown, NoAnswer):
@@ -390,11 +312,6 @@ class Crowd:
                     round.added[key] = 1
                     break
                 await asyncio.sleep(rng.uniform(0.05, 0.2))
-
-
-async def _pause(round: Round, seconds: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(round.stopping.wait(), seconds)
 
 
 def _another(where: str, rng: random.Random) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 from gateway.app import run_audit
 from gateway.errors import GatewayError
-from tests.faults.crowd import APIS, LIMITS, SCARCE, Crowd, Round
+from tests.faults.crowd import Crowd
 from tests.faults.journal import Ask, Money, Told, now_ms
+from tests.faults.rounds import APIS, LIMITS, SCARCE, Round
 from tests.faults.world import World
 
 # What the ledger may say later of an order that a client was told to be in a state.
@@ -259,9 +260,9 @@ _MONEY_LATER = {
 async def judge_all_money(world: World, crowd: Crowd, verdict: Verdict) -> None:
     """Every payment that was told to be taken is there as it was told, and no other."""
     found = {row["txn"]: row for row in await world.fetch("SELECT txn, order_id, amount_minor, state FROM payments")}
-    for txn in found.keys() - crowd.money.keys():
+    for txn in found.keys() - crowd.backend.money.keys():
         verdict.wrong.append(f"money {txn} was never reported: {dict(found[txn])}")
-    for txn, money in crowd.money.items():
+    for txn, money in crowd.backend.money.items():
         judge_money(money, found.get(txn), verdict)
     per_order = await world.fetch(
         "SELECT o.order_id, o.status, o.amount_minor, coalesce(sum(p.amount_minor), 0) AS applied"

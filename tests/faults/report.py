@@ -15,6 +15,8 @@ class RoundReport:
     number: int
     kind: str
     target: str
+    may_lose: bool = False
+    """Valkey was without its file, or with an older one."""
     struck: str = ""
     injected: bool = False
     why_not: str = ""
@@ -78,7 +80,8 @@ class RunReport:
         by_kind: defaultdict[str, list[RoundReport]] = defaultdict(list)
         for each in self.rounds:
             if each.injected:
-                by_kind[each.kind].append(each)
+                loses = each.may_lose and each.kind == "two at once"
+                by_kind[f"{each.kind}, losing" if loses else each.kind].append(each)
         yield f"{'kind of fault':<22}{'rounds':>7}{'reserved':>10}{'broken':>8}{'rate':>9}{'wrong':>7}" + (
             f"{'sells s':>10}{'worst':>8}{'confirms s':>12}{'worst':>8}"
         )
@@ -101,8 +104,7 @@ class RunReport:
         for each in self.rounds:
             for sentence in (*each.wrong, *each.audit):
                 yield f"WRONG in round {each.number} ({each.kind}, {each.struck or each.target}): {sentence}"
-        for each in self.missing:
-            yield f"NOT INJECTED: {each}"
+        yield from (f"NOT INJECTED: {fault}" for fault in self.missing)
         total = Counter[str]()
         for each in self.rounds:
             total.update(reserved=each.reserved, confirmed=each.confirmed, attempts=each.attempts, broken=each.broken)

@@ -11,18 +11,21 @@ import json
 import random
 import re
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 from typing import TextIO
 
 from gateway.ledger.shops import Shops
-from tests.faults.crowd import SCARCE, Crowd, Round
+from tests.faults.crowd import Crowd
 from tests.faults.journal import Journal, now_ms
 from tests.faults.judge import Verdict, audit, judge, judge_all_money, judge_late
-from tests.faults.kinds import Kind, NotInjected, all_kinds
+from tests.faults.kinds import Kind, all_kinds
 from tests.faults.plan import make_plan
 from tests.faults.report import RoundReport, RunReport
+from tests.faults.rounds import SCARCE, Round
+from tests.faults.strike import NotInjected
 from tests.faults.world import World
 
 # From this many rounds on the long form of each fault is done, and every target of every kind is a must.
@@ -80,7 +83,7 @@ class Torture:
     async def _round(
         self, world: World, crowd: Crowd, file: TextIO, number: int, kind: Kind, target: str
     ) -> RoundReport:
-        report = RoundReport(number, kind.name, target)
+        report = RoundReport(number, kind.name, target, may_lose=kind.may_lose(target))
         rng = random.Random(self._rng.random())
         journal = Journal(file)
         journal.write("round", number=number, fault=kind.name, target=target)
@@ -110,7 +113,7 @@ class Torture:
             with report.phase("quiet"):
                 await world.quiet(within_s=QUIET_WITHIN_S)
             with report.phase("judge"):
-                verdict = await judge(world, crowd, round, may_lose=kind.may_lose(target), rng=rng)
+                verdict = await judge(world, crowd, round, may_lose=report.may_lose, rng=rng)
                 await crowd.close_sale(round)
         except TimeoutError as error:
             report.wrong += [*journal.wrong, f"{error or 'it took too long'}"]
@@ -178,8 +181,6 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the world's folder behind, with all logs")
     parser.add_argument("--journal", type=Path, default=None, help="folder for the journal of what clients were told")
     given = parser.parse_args()
-    import tempfile
-
     folder = given.journal or Path(tempfile.mkdtemp(prefix="peakgate-journal-"))
     print(f"seed {given.seed}, {SCARCE} fought over, the journal is in {folder}", flush=True)
     torture = Torture(seed=given.seed, rounds=given.rounds, only=given.only, folder=folder)

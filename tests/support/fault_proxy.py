@@ -218,7 +218,7 @@ async def serve(plans: Sequence[LinkPlan]) -> None:
     for link in links.values():
         link.end()
     # What was cut off ends with the next turns of the loop.
-    while any(link.pipes for link in links.values()):
+    while any(link.pipes for link in links.values()):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 
 
@@ -266,7 +266,8 @@ class FaultProxy:
             await self.set(list(self.bent), Bend())
 
     async def state(self, links: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
-        return await self._order({"links": list(links)})
+        state: Mapping[str, Mapping[str, int]] = await self._order({"links": list(links)})
+        return state
 
     async def _order(self, order: Mapping[str, Any]) -> Any:
         assert self._process is not None and self._process.stdin is not None and self._process.stdout is not None

@@ -39,8 +39,11 @@ async def stands_as_the_ledger(floor: ShopFloor, sale_no: int | None = None) -> 
         }
     assert await hash_of(floor, floor.keys.sale(sale_no)) == expected
     orders = await floor.ledger.fetch(
-        "SELECT concat_ws('|', viewer, key) AS field, concat_ws('|', fingerprint, epoch, seq, created_at_ms, price_minor)"
-        " AS answer FROM orders WHERE sale_no = $1 AND key IS NOT NULL",
+        """
+        SELECT concat_ws('|', viewer, key) AS field,
+               concat_ws('|', fingerprint, epoch, seq, created_at_ms, price_minor) AS answer
+          FROM orders WHERE sale_no = $1 AND key IS NOT NULL
+        """,
         sale_no,
     )
     assert await hash_of(floor, floor.keys.answers(sale_no)) == {row["field"]: row["answer"] for row in orders}

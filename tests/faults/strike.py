@@ -1,0 +1,25 @@
+"""What a fault is to the harness: a function that does it to the world and says when it began to hurt."""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tests.faults.world import World
+
+STRUCK_WITHIN_S = 20.0
+
+
+class NotInjected(Exception):
+    """This fault could not be done here; the run counts it as missing and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """When a fault began to hurt, and what it hit."""
+
+    at_ms: int
+    target: str
+
+
+Inject = Callable[[World, str, random.Random, bool], Awaitable[Struck]]
+"""Takes the world, the target, the round's chance, and whether the run is long; returns when it is over."""
