@@ -213,7 +213,7 @@ async def test_money_for_an_order_that_is_nowhere_just_now_is_told_again(desk: D
     order = await reserved(desk)
     # Valkey lost it, and the ledger has not begun another epoch yet.
     await desk.floor.client.flushall()
-    with pytest.raises(NotConfirmed):
+    with pytest.raises(Unavailable):
         await desk.report(order)
     with pytest.raises(Unavailable):
         await desk.tell(order)

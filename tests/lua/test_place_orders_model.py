@@ -179,7 +179,9 @@ class OrdersOfOneSale(RuleBasedStateMachine):
         for each in chosen:
             self.model.released += 1
             each.released = True
-            rows.append([self.model.released, SALE, each.item, each.viewer, each.key, 1, each.seq, each.quantity])
+            rows.append(
+                [self.model.released, SALE, each.item, each.viewer, each.key, 1, each.seq, each.quantity, "refuse"]
+            )
         for _ in range(data.draw(st.integers(1, 2))):
             assert self.shard.release(*rows) == ("released", self.model.released)
 
