@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture retest check bench surge locust format lock clean
+.PHONY: help setup demo test torture nightly-properties retest check bench surge locust format lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ test: setup ## all tests, on a real Valkey and a real PostgreSQL started by the 
 
 torture: setup ## kill, stop, cut and fill everything under load, and check every promise; SEED= ROUNDS= (300), writes torture.json
 	$(BIN)/python -m tests.faults.torture --rounds $(or $(ROUNDS),300) $(if $(SEED),--seed $(SEED)) --json torture.json
+
+nightly-properties: setup ## every script in 100,000 operations, and larger small worlds; SEED=
+	PEAKGATE_PROFILE=nightly $(if $(SEED),PEAKGATE_SEED=$(SEED)) $(BIN)/python -m pytest tests/properties
 
 retest: setup ## the tests that failed last, alone
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures=none

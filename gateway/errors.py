@@ -44,6 +44,10 @@ class Unauthorized(GatewayError):
     code = "unauthorized"
 
 
+class NoticeForged(Unauthorized):
+    """The notice is not signed, or its signature is not good."""
+
+
 class Forbidden(GatewayError):
     """The role of this token may not do this."""
 
@@ -85,6 +89,10 @@ class NotConfirmed(Conflict):
 
     code = "not_confirmed"
     retryable = True
+
+
+class PaymentNotJudged(NotConfirmed):
+    """The payment came late and is still being judged; ask again in a moment."""
 
 
 class KeyReused(GatewayError):

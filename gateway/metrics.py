@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -28,6 +28,22 @@ class LoopCounter(Collector):
         for value, count in self.values.items():
             family.add_metric([value], count)
         yield family
+
+
+class SaidGauge(Collector):
+    """A gauge that says nothing until it was set: in a process that never looks, 0 would be a lie."""
+
+    def __init__(self, name: str, documentation: str) -> None:
+        self._name, self._documentation = name, documentation
+        self.value: float | None = None
+        REGISTRY.register(self)
+
+    def set(self, value: float) -> None:
+        self.value = value
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        if self.value is not None:
+            yield GaugeMetricFamily(self._name, self._documentation, value=self.value)
 
 
 class LoopHistogram(Collector):
@@ -74,12 +90,16 @@ SETTLED = Counter("peakgate_settled", "Payments, refunds and cancels, by how the
 SETTLE_SIZE = Histogram("peakgate_settle_size", "Payments, refunds and cancels in one transaction.", buckets=_SIZES)
 NOTICES = Counter("peakgate_payment_notices", "Notices of payment providers, by what became of them.", ["outcome"])
 SHARD_OPEN = Gauge("peakgate_shard_open", "1 while the shard sells, 0 while it is shut.", ["shard"])
-CLOCK_SKEW_SECONDS = Gauge("peakgate_clock_skew_seconds", "Valkey's clock less PostgreSQL's, at the last comparison.")
-CLOCK_TRUSTED = Gauge("peakgate_clock_trusted", "1 while the servers' clocks are believed; 0: none opens or expires.")
+CLOCK_SKEW_SECONDS = SaidGauge(
+    "peakgate_clock_skew_seconds", "Valkey's clock less PostgreSQL's, when compared last."
+)
+CLOCK_TRUSTED = SaidGauge(
+    "peakgate_clock_trusted", "1 while the servers' clocks are believed; else none opens or ends."
+)
 SHARD_EPOCH = Gauge("peakgate_shard_epoch", "The ledger's epoch of the shard.", ["shard"])
-REBUILD_SECONDS = Gauge("peakgate_rebuild_seconds", "How long the last rebuild of a shard took, from shut to open.")
+REBUILD_SECONDS = SaidGauge("peakgate_rebuild_seconds", "How long the last rebuild of a shard took, from shut to open.")
 LOST_SEQS = Counter("peakgate_lost_seqs", "Sequence numbers that the stream skipped: what they promised is lost.")
-VALKEY_FILE_BYTES = Gauge("peakgate_valkey_file_bytes", "Size of the orders Valkey's append-only file.")
+VALKEY_FILE_BYTES = SaidGauge("peakgate_valkey_file_bytes", "Size of the orders Valkey's append-only file.")
 FILE_REWRITES = Counter("peakgate_file_rewrites", "Rewrites of that file begun by the keeper.", ["why"])
 RETIRED_SALES = Counter("peakgate_retired_sales", "Ended sales that left Valkey.")
 CONNECTIONS = Gauge("peakgate_connections", "Open sockets of viewers.")
@@ -87,7 +107,8 @@ CLOSED = Counter("peakgate_closed_connections", "Sockets closed by us, by close 
 HTTP_REQUESTS = Counter("peakgate_http_requests", "HTTP requests, by route and status.", ["route", "status"])
 LOOP_STALL_SECONDS = Gauge("peakgate_loop_stall_seconds", "Longest stall of the event loop in the last second.")
 AUDIT_VIOLATIONS = Gauge("peakgate_audit_violations", "Violations of a rule the keeper's last audit found.", ["rule"])
-AUDIT_VIOLATIONS_ALL = Gauge("peakgate_audit_violations_all", "Violations the keeper's last audit found in all.")
-AUDIT_UNMADE = Gauge("peakgate_audit_unmade", "Rules that the keeper's last audit could not judge just then.")
-AUDIT_SECONDS = Gauge("peakgate_audit_seconds", "How long the keeper's last audit took, its rests included.")
+AUDIT_VIOLATIONS_ALL = SaidGauge("peakgate_audit_violations_all", "Violations the keeper's last audit found in all.")
+AUDIT_UNMADE = SaidGauge("peakgate_audit_unmade", "Rules that the keeper's last audit could not judge just then.")
+AUDIT_SECONDS = SaidGauge("peakgate_audit_seconds", "How long the keeper's last audit took, rests included.")
+AUDIT_MADE = SaidGauge("peakgate_audit_made_timestamp_seconds", "Unix time of the end of the last audit.")
 UNCONFIRMED = Gauge("peakgate_unconfirmed_orders", "Orders placed here that wait for their confirmation.")

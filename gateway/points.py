@@ -32,7 +32,7 @@ POINTS: Final = {
     "release.forget.after": "rows of the outbox are applied and deleted",
     "late.script.before": "late money was taken down, Valkey was not asked",
     "late.script.after": "Valkey has judged late money, the ledger has not heard",
-    "late.refund.after": "late money was found without a unit, and is to be refunded",
+    "late.settle.after": "the ledger has settled late money, revived or to be refunded, nobody was told",
     "rebuild.shut": "a lost shard was shut",
     "rebuild.drained": "the stream of a shard in rebuild is drained",
     "rebuild.moved": "the ledger is in the new epoch, Valkey is not",

@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     dev: bool = Field(default=False, description="development: short payment terms and the like are allowed")
     sandbox: Literal["off", "page", "auto"] = Field(
         default_factory=lambda values: "page" if values.get("dev") and values.get("surface") == "all" else "off",
-        description="payments are played: on a page, or by itself (auto); by default a page in development",
+        description="payments are played, only in development: on a page (its default there), or by itself (auto)",
     )
     drain_s: float = Field(default=10.0, gt=0, le=600, description="seconds a stop may take until it is forced")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level logged")
@@ -341,6 +341,12 @@ def _check_together(settings: Settings) -> None:
         # It tells of its payments where the other surface listens.
         raise SettingsError(
             f"{name_of('sandbox')} is {settings.sandbox}; allowed is: off, while {name_of('surface')} is not all",
+            param=name_of("sandbox"),
+        )
+    if settings.sandbox != "off" and not settings.dev:
+        # Whoever has the address of its page pays without money.
+        raise SettingsError(
+            f"{name_of('sandbox')} is {settings.sandbox}; allowed is: off, unless {name_of('dev')} is true",
             param=name_of("sandbox"),
         )
     ports = {"port": settings.port, "live_port": settings.live_port, "admin_port": settings.admin_port}

@@ -16,7 +16,9 @@ from gateway.errors import (
     LedgerUnavailable,
     MethodNotAllowed,
     NotFound,
+    NoticeForged,
     OutcomeUnknown,
+    PaymentNotJudged,
     ShardClosed,
     TooLarge,
     Unavailable,
@@ -42,6 +44,11 @@ KINDS: Final = {
     "unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "Not available just now"),
     "outcome_unknown": (HTTPStatus.SERVICE_UNAVAILABLE, "The outcome is not known"),
     "internal": (HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here"),
+}
+# Errors that share a code with others, and that its title would say something untrue of.
+_TITLES: Final[dict[type[GatewayError], str]] = {
+    NoticeForged: "The signature is missing or not good",
+    PaymentNotJudged: "The payment is not judged yet",
 }
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # When an error that may pass says no time of its own; long enough for a server to come back into sight.
@@ -86,7 +93,7 @@ def problem_response(error: GatewayError, *, request_id: str) -> web.Response:
         retry_after_ms = _RETRY_AFTER_MS
     problem = Problem(
         type=f"urn:peakgate:problem:{error.code}",
-        title=title,
+        title=_TITLES.get(type(error), title),
         status=status.value,
         detail=error.message,
         code=error.code,
@@ -101,5 +108,6 @@ def problem_response(error: GatewayError, *, request_id: str) -> web.Response:
     if retry_after_ms is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(retry_after_ms / 1000)))
     if status is HTTPStatus.UNAUTHORIZED:
-        response.headers["WWW-Authenticate"] = "Bearer"
+        # HTTP wants a scheme named; that of notices is in no registry.
+        response.headers["WWW-Authenticate"] = "StandardWebhooks" if isinstance(error, NoticeForged) else "Bearer"
     return response

@@ -9,7 +9,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from gateway.domain.order import LOST, Order, OrderAnswer, OrderOutcome
-from gateway.domain.payment import Payment
+from gateway.domain.payment import OwedPayment, Payment
 from gateway.domain.room import Room
 from gateway.domain.sale import Item, Sale, SaleState, left_for_viewers
 from gateway.flows.pay import Paying
@@ -87,6 +87,16 @@ class PaymentReply(Struct, kw_only=True, omit_defaults=True):
     state: str
     reason: str | None = None
     """Why the order could not take it."""
+
+
+class OwedPaymentReply(PaymentReply, kw_only=True, omit_defaults=True):
+    """Money to give back, and the order it was told of."""
+
+    cursor: str
+    """Opaque: as `after` it asks for what stands behind this payment."""
+    order: str
+    currency: str | None = None
+    """Left out where the payment's own is not known."""
 
 
 class OrderReply(Struct, kw_only=True, omit_defaults=True):
@@ -296,6 +306,15 @@ def order_reply(order: Order, sale: Sale, *, to_staff: bool, payments: Sequence[
 
 def _payments(payments: Sequence[Payment], *, to_staff: bool) -> list[PaymentReply] | None:
     return [payment_reply(each) for each in payments] if payments and to_staff else None
+
+
+def owed_reply(owed: OwedPayment) -> OwedPaymentReply:
+    return OwedPaymentReply(
+        **msgspec.structs.asdict(payment_reply(owed.payment)),
+        cursor=owed.cursor,
+        order=owed.order,
+        currency=owed.currency,
+    )
 
 
 def payment_reply(payment: Payment) -> PaymentReply:

@@ -19,6 +19,7 @@ from gateway.hot.durability import require_durable
 from gateway.hot.scripts import Scripts
 from gateway.hot.shard import HotShard
 from gateway.ledger.pool import Ledger
+from gateway.ledger.schema import known_version, require_schema, watch_schema
 from gateway.ledger.shards import LedgerShards
 from gateway.process import measure_stalls, stop_signal
 from gateway.settings import Settings
@@ -37,6 +38,8 @@ class Base:
     clock: Clock
     stopping: asyncio.Event
     ledger: Ledger
+    schema: int
+    """The newest migration of the ledger that this code knows."""
     shards: LedgerShards
     id_key: bytes
     mint: IdMint
@@ -62,6 +65,8 @@ async def standing(settings: Settings) -> AsyncIterator[Base]:
             "ledger", stopping, lambda: Ledger.connect(settings.database_url or "", size=settings.database_pool)
         )
         stack.push_async_callback(ledger.close)
+        schema = known_version()
+        await require_schema(ledger, schema)
         shards = LedgerShards(ledger)
         await shards.ensure(settings.shards)
         id_key = await shards.id_key()
@@ -93,6 +98,7 @@ async def standing(settings: Settings) -> AsyncIterator[Base]:
             clock=clock,
             stopping=stopping,
             ledger=ledger,
+            schema=schema,
             shards=shards,
             id_key=id_key,
             mint=IdMint(id_key),
@@ -128,7 +134,8 @@ async def serving(base: Base, works: Sequence[Coroutine[Any, Any, None]]) -> Asy
         await admin.start(settings.admin_host, settings.admin_port)
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = {group.create_task(work) for work in (*works, measure_stalls(base.clock))}
+            always = (measure_stalls(base.clock), watch_schema(base.ledger, base.schema))
+            tasks = {group.create_task(work) for work in (*works, *always)}
             # They own what others hand them, so they run before anybody does.
             await asyncio.sleep(0)
             try:

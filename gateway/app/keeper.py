@@ -126,7 +126,7 @@ async def _watchdog(base: Base) -> AsyncIterator[Sequence[Coroutine[Any, Any, No
         yield ()
         return
     ledger = LedgerAudit(settings.database_url, rest_share=1.0)
-    valkey = connect(settings.valkey_url, max_connections=2, reply_timeout_s=30)
+    valkey = connect(settings.valkey_url, max_connections=2, reply_timeout_s=30, known=base.known)
     watchdog = Watchdog(
         auditor=Auditor(ledger=ledger, hot=HotAudit(client=valkey, scripts=Scripts(valkey), rest_share=1.0)),
         sales=LedgerSales(base.ledger, mint=base.mint),

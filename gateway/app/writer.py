@@ -18,8 +18,9 @@ async def run_writer(settings: Settings, *, on_ready: OnReady) -> int:
     """Brings the streams of all shards into the ledger, each under its lease."""
     async with standing(settings) as base:
         assert settings.valkey_url and settings.database_url
-        # Blocking reads wait on purpose; each shard's reader holds one connection, and telling Valkey another.
-        client = connect(settings.valkey_url, max_connections=2 * len(base.hot) + 2, reply_timeout_s=5.0)
+        # Blocking reads wait on purpose: each shard has its own reader, which holds one connection, and telling Valkey
+        # another. Not guarded: in a rebuild the writer reads what a server holds before an epoch names it.
+        clients = {shard: connect(settings.valkey_url, max_connections=3, reply_timeout_s=5.0) for shard in base.hot}
         # Names of machines and numbers of processes repeat, in containers above all.
         holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         writers = [
@@ -33,7 +34,7 @@ async def run_writer(settings: Settings, *, on_ready: OnReady) -> int:
                 clock=base.clock,
                 batch_max=settings.writer_batch_max,
             )
-            for shard in base.hot
+            for shard, client in clients.items()
         ]
         async with serving(base, []), asyncio.TaskGroup() as group:
             running = [group.create_task(writer.run()) for writer in writers]
@@ -48,5 +49,6 @@ async def run_writer(settings: Settings, *, on_ready: OnReady) -> int:
                 task.cancel()
         for writer in writers:
             await writer.close()
-        await client.aclose()
+        for client in clients.values():
+            await client.aclose()
     return 0

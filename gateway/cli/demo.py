@@ -61,6 +61,7 @@ def demo(
                 settings={
                     # A viewer of the demo stands for many people and may try as often as its share needs.
                     "PEAKGATE_ORDER_BURST": str(min(10_000, _limit(units, viewers) + 20)),
+                    "PEAKGATE_DEV": "true",
                     "PEAKGATE_SANDBOX": "page",
                 },
             )

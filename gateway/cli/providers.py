@@ -49,7 +49,10 @@ def set_secret(
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give a shop a provider, or a provider another secret: what the one before signs is refused from now on."""
+    """Give a shop a provider, or a provider another secret: what the one before signs is refused from now on.
+
+    How it signs and writes its notices, and which answers it repeats: gateway/payments/README.md.
+    """
     settings = reach_servers(data)
     _check_provider(provider)
     given, made = _secret(secret)

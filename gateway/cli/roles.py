@@ -14,6 +14,7 @@ from gateway import points
 from gateway.cli.output import exit_codes, print_json_line
 from gateway.cli.servers import DataOption, reach_servers
 from gateway.clock import SystemClock
+from gateway.errors import MigrationError
 from gateway.logs import set_up_logs
 from gateway.settings import Settings
 
@@ -80,8 +81,19 @@ def _run(role: str, settings: Settings, work: Coroutine[object, object, int]) ->
     if settings.fault_points is not None:
         log.warning("fault_points_armed", folder=str(settings.fault_points))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        status = runner.run(work)
+        try:
+            status = runner.run(work)
+        except BaseExceptionGroup as errors:
+            # Whatever else the end of one part brought about, this is what somebody has to do something about.
+            newer, _ = errors.split(MigrationError)
+            if newer is None:
+                raise
+            raise MigrationError(str(_first(newer))) from None
     raise SystemExit(status)
+
+
+def _first(errors: BaseException) -> BaseException:
+    return _first(errors.exceptions[0]) if isinstance(errors, BaseExceptionGroup) else errors
 
 
 def _say_ready(facts: dict[str, object]) -> None:

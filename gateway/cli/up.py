@@ -32,7 +32,9 @@ LivePortOption = Annotated[int | None, typer.Option(help="Port of the live socke
 AdminPortOption = Annotated[int | None, typer.Option(help="Port of metrics and health (default: the api's + 2).")]
 WorkersOption = Annotated[int | None, typer.Option(help="Live processes (default: 1).")]
 DataOption = Annotated[Path | None, typer.Option(help="Folder of data, secrets and the lock (default: .peakgate).")]
-DevOption = Annotated[bool | None, typer.Option("--dev", help="Development: short payment terms are allowed.")]
+DevOption = Annotated[
+    bool | None, typer.Option("--dev", help="Development: payments are played, short payment terms are allowed.")
+]
 
 # A gateway that was killed a moment ago still gives its ports back.
 _PORT_PATIENCE_S: Final = 2.0

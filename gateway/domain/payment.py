@@ -30,6 +30,21 @@ class Payment(Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class OwedPayment(Struct, frozen=True, kw_only=True):
+    """Money that is to be given back, with what a shop needs for it."""
+
+    payment_no: int
+    order: str
+    """As it was named; it may be none of the shop's orders."""
+    currency: str | None
+    """That of the sale; None where there is no sale, and where the payment's own may have been another one."""
+    payment: Payment
+
+    @property
+    def cursor(self) -> str:
+        return str(self.payment_no)
+
+
 class NoticeKind(StrEnum):
     """What a provider tells that matters to us; the words are those of the notice's `type`."""
 

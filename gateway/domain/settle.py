@@ -14,7 +14,8 @@ class SettleAct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     do: str
     """pay | refund | cancel"""
-    shop_no: int
+    shop_no: int = 0
+    """Filled in at the till (`flows.till`); no shop has the number 0."""
     order: str
     sale: int | None = None
     amount: int | None = None

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from gateway.domain.caller import Caller
 from gateway.domain.order import Order, OrderStatus
+from gateway.domain.settle import SettleAct
 from gateway.errors import Conflict, NotConfirmed, NotFound, OutcomeUnknown
 from gateway.flows.access import require_room
 from gateway.flows.till import Till, nothing_done
@@ -27,7 +28,9 @@ class CancelOrder:
         if sale is None:
             raise NotFound("There is no such order.")
         require_room(caller, sale.room)
-        settled = await self._till.ask(caller.shop, "cancel", order_id, sale, viewer=caller.sub)
+        settled = await self._till.ask(
+            caller.shop, SettleAct(do="cancel", order=order_id, sale=sale.sale_no, viewer=caller.sub)
+        )
         if settled.word == "done":
             return await read_afterwards(self._reader, caller, order_id)
         if settled.word == "not_found":

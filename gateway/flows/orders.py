@@ -8,7 +8,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.ids import IdMint, OrderId, OrderPlace
 from gateway.domain.order import LOST, Order, OrderStatus
 from gateway.domain.sale import Sale
-from gateway.errors import LedgerUnavailable, NotFound, ShardClosed
+from gateway.errors import LedgerUnavailable, NotFound, ShardClosed, Unavailable
 from gateway.flows.access import require_room
 from gateway.flows.order_watch import OrderWatch
 from gateway.flows.sale_book import SaleBook
@@ -29,8 +29,10 @@ class Ledger(Protocol):
 class Held(Protocol):
     """Answers in Valkey: where the order stands that a key holds."""
 
-    async def held_by(self, sale_no: int, keys: Sequence[tuple[str, str]]) -> list[tuple[int, int, int] | None]:
-        """For each (viewer, key): (epoch, seq, decided at ms), or None."""
+    async def held_by(
+        self, sale_no: int, keys: Sequence[tuple[str, str]]
+    ) -> tuple[list[tuple[int, int, int] | None], bool]:
+        """For each (viewer, key): (epoch, seq, decided at ms), or None; and whether Valkey has the sale."""
         ...
 
     async def entry_of(self, epoch: int, seq: int) -> bytes | None:
@@ -73,15 +75,18 @@ class OrderReader:
 
     async def by_keys(self, viewer: str, keys: Sequence[tuple[Sale, str]]) -> list[Order | None]:
         """For each (sale, key) of a viewer the order it holds; one question to the ledger, one a sale to Valkey."""
+        away: LedgerUnavailable | None = None
         try:
             known = await self._ledger.by_keys([(viewer, sale.sale_no, key) for sale, key in keys])
-        except LedgerUnavailable:
-            known = {}  # what Valkey holds is still told
+        except LedgerUnavailable as error:
+            known, away = {}, error  # what Valkey holds is still told
         found: list[Order | None] = []
         for sale, key in keys:
             order = known.get((viewer, sale.sale_no, key))
             if order is None:
-                held = (await self._held[sale.shard].held_by(sale.sale_no, [(viewer, key)]))[0]
+                (held,), is_there = await self._held[sale.shard].held_by(sale.sale_no, [(viewer, key)])
+                if held is None and away is not None and not is_there:
+                    raise Unavailable from away
                 if held is not None:
                     epoch, seq, at_ms = held
                     # The ledger first: it may have refused it, and Valkey not have been told.
@@ -110,23 +115,24 @@ class OrderReader:
         return _page(orders, limit)
 
     async def confirmed(self, order_id: OrderId, within_s: float) -> Order | None:
-        """The order once the ledger has judged it, or None when it has not within the time."""
+        """The order once the ledger has judged it, or None when nobody said so within the time, a ledger that hangs
+        included."""
         place = self._mint.read_order(order_id)
         if place is None:
             return None
         at = [(place.sale_no, str(order_id))]
-        with self._watch.listening(order_id) as heard:
-            order = (await self._ledger.by_place(at)).get(order_id)
-            if order is not None:
-                return order
-            try:
-                async with asyncio.timeout(within_s):
+        try:
+            async with asyncio.timeout(within_s):
+                with self._watch.listening(order_id) as heard:
+                    order = (await self._ledger.by_place(at)).get(order_id)
+                    if order is not None:
+                        return order
                     state = await heard
-            except TimeoutError:
-                return None
-        if state.reason == LOST:
-            return _lost(order_id, place)
-        return (await self._ledger.by_place(at)).get(order_id)
+                if state.reason == LOST:
+                    return _lost(order_id, place)
+                return (await self._ledger.by_place(at)).get(order_id)
+        except TimeoutError:
+            return None
 
     async def _find(self, sale: Sale, order_id: str, place: OrderPlace) -> Order | None:
         try:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
+
+from msgspec.structs import replace
 
 from gateway.domain.ids import IdMint
 from gateway.domain.payment import ShopPlace
@@ -40,14 +42,10 @@ class Till:
             sale = await self._book.by_no(place.sale_no)
         return sale if sale is not None and sale.shop == shop else None
 
-    async def ask(self, shop: str, do: str, order_id: str, sale: Sale | None, **more: Any) -> Settled:
+    async def ask(self, shop: str, act: SettleAct) -> Settled:
+        """How an act of the shop was judged; which number the shop has is filled in here."""
         place = await self.place_of(shop)
-        return await self._settle.ask(
-            place.shard,
-            SettleAct(
-                do=do, shop_no=place.shop_no, order=order_id, sale=None if sale is None else sale.sale_no, **more
-            ),
-        )
+        return await self._settle.ask(place.shard, replace(act, shop_no=place.shop_no))
 
     async def place_of(self, shop: str) -> ShopPlace:
         place = self._places.get(shop)

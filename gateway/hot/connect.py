@@ -5,7 +5,10 @@ with the same idempotency keys.
 
 A client that decides anything is guarded: each new connection asks which server it reached, and one that the ledger's
 epochs do not name is dropped before anything is sent over it. So a server that came back empty, or with an older file,
-is told nothing until the ledger has begun an epoch on it.
+is told nothing until the ledger has begun an epoch on it. When the epochs come to name another server, connections to
+the one before are cut: it may live on while its name already leads elsewhere.
+
+What is not guarded sees that move by not keeping its connections for long (`renew`).
 """
 
 import asyncio
@@ -34,11 +37,21 @@ class KnownServers:
 
     def __init__(self, *run_ids: str) -> None:
         self._run_ids = frozenset(run_ids)
+        self._pools: list[_Pool] = []
         self.doubted = asyncio.Event()
         """Set when Valkey does not answer as the ledger's last word would have it: that word may be old."""
 
     def learn(self, run_ids: Iterable[str | None]) -> None:
-        self._run_ids = frozenset(run_id for run_id in run_ids if run_id)
+        """When they are others than before, only connections to the one server that all shards name are kept. What was
+        sent over the others and not answered fails as unavailable."""
+        before, self._run_ids = self._run_ids, frozenset(run_id for run_id in run_ids if run_id)
+        if self._run_ids == before:
+            return
+        for pool in self._pools:
+            pool.cut(but=self._run_ids)
+
+    def guards(self, pool: "_Pool") -> None:
+        self._pools.append(pool)
 
     def accepts(self, run_id: str) -> bool:
         return not self._run_ids or run_id in self._run_ids
@@ -49,6 +62,23 @@ class KnownServers:
 
 class _AnotherServer(RedisConnectionError):
     """A connection reached a server that is not known."""
+
+
+class _Pool(redis.BlockingConnectionPool):
+    """Nothing here waits, so no connection changes hands meanwhile."""
+
+    def cut(self, *, but: frozenset[str]) -> None:
+        """Closes all connections, also under calls that wait, but those to the server that is the only one named."""
+        for connection in (*self._available_connections, *self._in_use_connections):
+            if but != {getattr(connection, "server", "")}:
+                _close(connection)
+
+    def renew(self) -> None:
+        """Connections that are there now are used for no further call."""
+        for connection in self._available_connections:
+            _close(connection)
+        for connection in self._in_use_connections:
+            connection.mark_for_reconnect()  # type: ignore[no-untyped-call]
 
 
 def connect(
@@ -65,7 +95,7 @@ def connect(
     are guarded.
     """
     guard = {} if known is None else {"redis_connect_func": _guard(known)}
-    pool: Any = redis.BlockingConnectionPool.from_url(
+    pool = _Pool.from_url(
         url,
         max_connections=max_connections,
         timeout=wait_s,
@@ -75,7 +105,23 @@ def connect(
         health_check_interval=0,
         **guard,
     )
+    if known is not None:
+        known.guards(pool)
     return redis.Redis.from_pool(pool)
+
+
+def renew(client: Client) -> None:
+    """The next calls go to whichever server a new connection reaches; those under way end where they are."""
+    pool = client.connection_pool
+    assert isinstance(pool, _Pool)
+    pool.renew()
+
+
+def _close(connection: Any) -> None:
+    """At once, and without waiting, so that nobody finds it half closed. A call that waits on it fails; whoever has it
+    and has not sent anything connects anew."""
+    connection._parser.on_disconnect()
+    connection._close()
 
 
 def run_id_of(info: bytes) -> str:
@@ -88,6 +134,7 @@ def run_id_of(info: bytes) -> str:
 
 def _guard(known: KnownServers) -> Callable[[Any], Awaitable[None]]:
     async def greet(connection: Any) -> None:
+        connection.server = ""
         try:
             await connection.on_connect()
             await connection.send_command("INFO", "server", check_health=False)
@@ -95,6 +142,7 @@ def _guard(known: KnownServers) -> Callable[[Any], Awaitable[None]]:
             if not known.accepts(run_id):
                 known.doubt()
                 raise _AnotherServer(f"server {run_id} is not the one of the ledger's epoch")
+            connection.server = run_id
         except BaseException:
             # Also when it was cancelled: the pool must not hand on a connection that nobody has looked at.
             await connection.disconnect(nowait=True)
@@ -111,7 +159,7 @@ def hot_errors() -> Iterator[None]:
     except _AnotherServer as error:
         raise ServerUnknown(f"Valkey: {error}") from error
     except (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError) as error:
-        raise HotUnavailable(f"Valkey: {error or type(error).__name__}") from error
+        raise HotUnavailable(f"Valkey: {str(error) or type(error).__name__}") from error
     except RuntimeError as error:
         # uvloop's word for a connection that was reset before the driver wrote to it.
         if "handler is closed" not in str(error):

@@ -5,6 +5,7 @@ steps of one rebuild never fall on two servers. Each rebuild carries a token of 
 another one than the latest is refused with `RebuildLost`, so a rebuilder that was stopped and goes on changes nothing.
 """
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gateway.errors import RebuildLost
-from gateway.hot.connect import Client, KnownServers, connect, hot_errors, run_id_of
+from gateway.hot.connect import Client, KnownServers, connect, hot_errors, renew, run_id_of
 from gateway.hot.keys import ShardKeys
 from gateway.hot.scripts import Scripts
 
@@ -24,6 +25,9 @@ FIELDS_AT_ONCE = 1000
 CALLS_IN_FLIGHT = 8
 _KEYS_AT_ONCE = 200
 _REPLY_WITHIN_S = 10.0
+# A server may live on while its address already leads to another one: what stands where is asked over connections no
+# older than this.
+_RENEW_EVERY_S = 1.0
 
 
 class ShardStand(NamedTuple):
@@ -59,8 +63,14 @@ class HotRebuilds:
     def __init__(self, *, url: str, client: Client) -> None:
         self._url = url
         self._client = client
+        self._renew_at_s = 0.0
 
     async def stand(self, shard: int) -> ShardStand:
+        """Of the server that a new connection reaches, or reached a second ago."""
+        now_s = time.monotonic()
+        if now_s >= self._renew_at_s:
+            self._renew_at_s = now_s + _RENEW_EVERY_S
+            renew(self._client)
         return await read_stand(self._client, shard)
 
     @asynccontextmanager
@@ -161,6 +171,9 @@ class HotRebuild:
 
     async def fill_units(self, token: int, sale_no: int, fields: Sequence[str]) -> None:
         await self._fill_part(token, self._keys.units(sale_no), fields)
+
+    async def fill_acts(self, token: int, fields: Sequence[str]) -> None:
+        await self._fill_part(token, self._keys.acts, fields)
 
     async def open(self, *, token: int, epoch: int, released: int) -> None:
         self._still_ours(await self._open([self._keys.shard], [token, epoch, released]), b"opened")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gateway.errors import ShardClosed
-from gateway.hot.connect import Client, hot_errors
+from gateway.hot.connect import Client, hot_errors, renew
 from gateway.hot.keys import ShardKeys
 from gateway.hot.scripts import Scripts
 
@@ -23,6 +23,10 @@ class OrderStream:
         self._client = client
         self._keys = ShardKeys(shard)
         self._mark = Scripts(client).named("mark_applied")
+
+    def renew(self) -> None:
+        """The next read goes to whichever server is now under the address."""
+        renew(self._client)
 
     async def read(self, epoch: int, after_seq: int, *, count: int, wait_ms: int) -> list[RawEntry]:
         """Up to `count` entries behind a place, in order; waits up to `wait_ms` (0: not at all) for the first."""
@@ -66,8 +70,11 @@ class HeldAnswers:
         self._keys = ShardKeys(shard)
         self._stream = stream
 
-    async def held_by(self, sale_no: int, keys: Sequence[tuple[str, str]]) -> list[tuple[int, int, int] | None]:
-        """For each (viewer, key) of a sale: (epoch, seq, decided at ms), or None when the key holds nothing.
+    async def held_by(
+        self, sale_no: int, keys: Sequence[tuple[str, str]]
+    ) -> tuple[list[tuple[int, int, int] | None], bool]:
+        """For each (viewer, key) of a sale: (epoch, seq, decided at ms), or None when the key holds nothing; and
+        whether Valkey has the sale: of one that left it, only the ledger knows the keys.
 
         Raises ShardClosed where that cannot be told: a shard that was lost or is being filled lacks what was promised.
         """
@@ -77,7 +84,8 @@ class HeldAnswers:
             pipe = self._client.pipeline(transaction=True)
             pipe.hmget(self._keys.answers(sale_no), fields)
             pipe.hget(self._keys.shard, "open")
-            answers, is_open = await pipe.execute()
+            pipe.exists(self._keys.sale(sale_no))
+            answers, is_open, is_there = await pipe.execute()
         if None in answers and is_open != b"1":
             raise ShardClosed
         found: list[tuple[int, int, int] | None] = []
@@ -87,7 +95,7 @@ class HeldAnswers:
             else:
                 _, epoch, seq, at_ms, _ = answer.split(b"|")
                 found.append((int(epoch), int(seq), int(at_ms)))
-        return found
+        return found, bool(is_there)
 
     async def entry_of(self, epoch: int, seq: int) -> bytes | None:
         """The entry in which an order stands, or stood; None when it never did. Raises ShardClosed as `held_by`."""

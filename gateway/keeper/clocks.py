@@ -31,6 +31,8 @@ SLOWEST_S = 0.5
 FRESH_S = 5.0
 # How often what is trusted is written down for the next process of this machine.
 NOTE_EVERY_S = 10.0
+# How often openings are let go again that nobody pauses any more.
+RESUME_EVERY_S = 5.0
 # What was written down longer ago is not compared with: over days even good clocks drift.
 NOTE_KEPT_S = 86_400.0
 
@@ -98,7 +100,7 @@ class Clocks:
         self._noted_s = float("-inf")
         self._up_to_ms: int | None = None
         """The last trusted time by Valkey's clock, while distrusted."""
-        self._resumed = False
+        self._resumed_s = float("-inf")
 
     @property
     def trusted(self) -> bool:
@@ -147,7 +149,6 @@ class Clocks:
 
     async def _distrust(self, rule: ClockRule, reading: Reading) -> None:
         if self._up_to_ms is None:
-            self._resumed = False
             # Where nothing was trusted yet, what is open by Valkey's clock now is what stays open.
             base = reading if rule.base is None else rule.base
             self._up_to_ms = int(((base.valkey_s or 0.0) + self._clock.monotonic()) * 1000)
@@ -202,12 +203,16 @@ class Clocks:
             self._noted_s = now_s
 
     async def _resume(self) -> None:
-        """Also what an earlier keeper left paused; once."""
-        self._up_to_ms = None
-        if not self._resumed:
-            for shard in self._shards:
-                await self._opening.resume(shard)
-            self._resumed = True
+        """Also what another keeper left paused, or an older file of Valkey brought back."""
+        now_s = self._clock.monotonic()
+        if self._up_to_ms is not None or now_s - self._resumed_s >= RESUME_EVERY_S:
+            try:
+                for shard in self._shards:
+                    await self._opening.resume(shard)
+            except GatewayError:
+                if self._up_to_ms is not None:
+                    raise  # ours to let go
+            self._up_to_ms, self._resumed_s = None, now_s
 
     async def _before(self) -> Reading | None:
         """What an earlier keeper of this machine trusted last: its monotonic clock was the same."""

@@ -29,6 +29,10 @@ class Expired(Protocol):
 
 
 class Ledger(Protocol):
+    async def is_due(self, shard: int, *, not_after: datetime) -> bool:
+        """Whether anything is to be ended; never when the ledger's clock is past `not_after`."""
+        ...
+
     async def expire(self, shard: int, *, most: int, not_after: datetime) -> Sequence[Expired] | None:
         """Those ended, about `most`; None when nothing is due, or the ledger's clock is past `not_after`."""
         ...
@@ -71,6 +75,8 @@ class Deadlines:
         """Ends all that is due; how many orders that were."""
         ended = 0
         while self._clocks.trusted:
+            if not await self._ledger.is_due(shard, not_after=self._clocks.not_after):
+                break
             points.reach("expire.commit.before")
             orders = await self._ledger.expire(shard, most=ORDERS_AT_ONCE, not_after=self._clocks.not_after)
             if orders is None:

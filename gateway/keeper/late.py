@@ -61,7 +61,7 @@ class LateMoney:
             elif word in _NO or (word == "unloaded" and payment.retired):
                 # A retired sale has no counters in Valkey: the ledger alone decides.
                 status = await self._ledger.settle_late(shard, payment.payment_no, _NO.get(word))
-                points.reach("late.refund.after")
+                points.reach("late.settle.after")
                 if status is not None:
                     LATE_PAYMENTS.labels("revived" if status == "paid" else "refund_due").inc()
                     state = bus.LaterState(payment.viewer, payment.order_id, status)

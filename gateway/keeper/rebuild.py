@@ -177,6 +177,9 @@ class Rebuilder:
                 items[item.sale_no].append(item)
             for sale in sales:
                 await calls.add(hot.fill_sale(token, sale.sale_no, sale_fields(sale, items[sale.sale_no])))
+            acts = [part for pair in await recount.acts(shard) for part in pair]
+            if acts:
+                await calls.add(hot.fill_acts(token, acts))
             async for rows in recount.answers(sale_nos):
                 orders += len(rows)
                 for sale_no, fields in _by_sale(rows).items():

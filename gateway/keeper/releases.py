@@ -40,7 +40,6 @@ class Releases:
         self._outbox = outbox
         self._hot = hot
         self._restock = restock
-        self._done = dict.fromkeys(hot, 0)
 
     async def run(self) -> None:
         while True:
@@ -53,7 +52,8 @@ class Releases:
 
     async def drain(self, shard: int) -> None:
         """Applies what the outbox of a shard holds. Raises ShardClosed while Valkey does not sell it."""
-        forgotten = done = self._done[shard]
+        # From the first number each time: what was applied once may be pending again in a ledger that was restored.
+        forgotten = done = 0
         more = True
         while more:
             # Behind the last one applied: what is deleted in front of it would be looked through again and again.
@@ -65,4 +65,4 @@ class Releases:
                 self._restock.note({row.sale_no for row in rows if row.kind in _UNITS_COME_BACK})
             if done > forgotten and (not more or done - forgotten >= FORGET_EVERY):
                 await self._outbox.forget(shard, done)
-                forgotten = self._done[shard] = done
+                forgotten = done

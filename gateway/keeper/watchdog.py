@@ -17,7 +17,7 @@ from gateway.domain.acts import Act
 from gateway.domain.sale import Sale
 from gateway.errors import Conflict, GatewayError
 from gateway.keeper.audit_report import OF_SHARDS, OF_TIME, AuditReport, Rule
-from gateway.metrics import AUDIT_SECONDS, AUDIT_UNMADE, AUDIT_VIOLATIONS, AUDIT_VIOLATIONS_ALL
+from gateway.metrics import AUDIT_MADE, AUDIT_SECONDS, AUDIT_UNMADE, AUDIT_VIOLATIONS, AUDIT_VIOLATIONS_ALL
 from gateway.wire import bus
 
 log = structlog.get_logger(__name__)
@@ -132,6 +132,7 @@ class Watchdog:
             AUDIT_UNMADE.set(len(Rule))
             return None
         AUDIT_SECONDS.set(self._clock.monotonic() - began_s)
+        AUDIT_MADE.set(self._clock.now_ms() / 1000)
         for check in report.checks:
             AUDIT_VIOLATIONS.labels(check.rule).set(check.broken)
         AUDIT_VIOLATIONS_ALL.set(sum(check.broken for check in report.checks))

@@ -37,6 +37,11 @@ _SESSION = (
     f"SET LOCAL statement_timeout = '{_TIMEOUT_S}s'; SET LOCAL idle_in_transaction_session_timeout = '60s';"
     " SET LOCAL work_mem = '64MB'; SET LOCAL max_parallel_workers_per_gather = 0"
 )
+# Queries that go through whole sales. The planner may not know yet how many orders there are: it must not be led by
+# that to compare each with each. Ranges of ids are read through the primary key.
+_BY_SALE = "SET LOCAL enable_nestloop = off"
+_BY_RANGE = f"{_BY_SALE}; SET LOCAL enable_seqscan = off"
+_AS_BEFORE = "SET LOCAL enable_nestloop = on; SET LOCAL enable_seqscan = on"
 
 # (shard, epoch) -> number.
 Floors = Mapping[tuple[int, int], int]
@@ -80,11 +85,11 @@ class LedgerSnapshot:
 
     async def numbers(self, shards: Collection[int], floors: Floors | None) -> list[Numbers]:
         """Of all epochs; with floors, (shard, epoch) -> number, only of those epochs and behind those numbers."""
-        return [Numbers(*row) for row in await self._fetch("numbers", list(shards), *_columns(floors))]
+        rows = await self._fetch_whole(_QUERIES["numbers"], list(shards), *_columns(floors))
+        return [Numbers(*row) for row in rows]
 
     async def numbers_off(self, shards: Collection[int], floors: Floors | None, *, most: int) -> Listed:
-        rows = await self._fetch("numbers_off", list(shards), *_columns(floors), most)
-        return _listed(rows)
+        return _listed(await self._fetch_whole(_QUERIES["numbers_off"], list(shards), *_columns(floors), most))
 
     async def parked(self, shards: Collection[int], *, most: int) -> tuple[list[ParkedEntry], int]:
         """The newest, and how many there are in all."""
@@ -94,7 +99,8 @@ class LedgerSnapshot:
     async def off(self, what: str, sales: Collection[int], *, most: int) -> dict[str, Listed]:
         """What a query of `audit_lists.sql` finds wrong, by the name of the rule; nothing is left out."""
         found: defaultdict[str, list[Any]] = defaultdict(list)
-        for row in await self._fetch(what, list(sales), most, queries=_LISTS):
+        how = _BY_RANGE if what == "deadlines" else _BY_SALE
+        for row in await self._fetch_whole(_LISTS[what], list(sales), most, how=how):
             found[row.get("rule", what)].append(row)
         return {rule: _listed(rows) for rule, rows in found.items()}
 
@@ -127,10 +133,21 @@ class LedgerSnapshot:
         rows = await self._fetch("units_named", sale_no, shard, released, viewers, numbers)
         return [AuditedUnits(*row) for row in rows]
 
-    async def _fetch(self, query: str, *values: object, queries: Mapping[str, str] = _QUERIES) -> list[Any]:
+    async def _fetch(self, query: str, *values: object) -> list[Any]:
+        return await self._rows(_QUERIES[query], *values)
+
+    async def _fetch_whole(self, statement: str, *values: object, how: str = _BY_SALE) -> list[Any]:
+        with ledger_errors():
+            await self._connection.execute(how)
+        rows = await self._rows(statement, *values)
+        with ledger_errors():
+            await self._connection.execute(_AS_BEFORE)
+        return rows
+
+    async def _rows(self, statement: str, *values: object) -> list[Any]:
         began_s = monotonic()
         with ledger_errors():
-            rows: list[Any] = await self._connection.fetch(queries[query], *values, timeout=_TIMEOUT_S)
+            rows: list[Any] = await self._connection.fetch(statement, *values, timeout=_TIMEOUT_S)
         await self._rest(monotonic() - began_s)
         return rows
 

@@ -27,6 +27,7 @@ _APPLY_ACT = "SELECT apply_act($1::int2, $2, $3, $4, $5, $6, $7, $8::int2, $9, $
 _APPLY_LATE = "SELECT apply_late($1::int2, $2, $3, $4, $5, $6, $7, $8::int2, $9, $10, $11)"
 _SKIP_LOST = "SELECT skip_lost($1::int2, $2, $3, $4, $5)"
 _PARK_ENTRY = "SELECT park_entry($1::int2, $2, $3, $4, $5, $6, $7)"
+_PARK_LATE = "SELECT park_late($1::int2, $2, $3, $4, $5, $6, $7, $8)"
 _PARK_ORDER = """
 SELECT park_order($1::int2, $2, $3, $4, $5, $6, $7, $8, $9::int2, $10, $11, $12, $13, $14, $15, $16)
 """
@@ -122,12 +123,18 @@ class LedgerBatches:
             await connection.execute(_SKIP_LOST, *at)
 
     async def park_entry(self, at: Place, *, reason: str, entry: bytes) -> None:
-        """Moves the cursor past an entry that the ledger cannot take; it is kept for people."""
+        """Moves the cursor past an entry that the ledger cannot take; it is kept for people, and the shard is to be
+        recounted."""
         async with self._using() as connection:
             await connection.execute(_PARK_ENTRY, *at, _clean(reason)[:500], entry)
 
+    async def park_late(self, at: Place, *, payment_no: int, reason: str, entry: bytes) -> None:
+        """The same for late money, which is to be refunded."""
+        async with self._using() as connection:
+            await connection.execute(_PARK_LATE, *at, _clean(reason)[:500], entry, payment_no)
+
     async def park_order(self, at: Place, orders: OrderColumns, *, reason: str, entry: bytes) -> None:
-        """The same for one order, which also becomes a refused row and gives its units back."""
+        """For one order, which also becomes a refused row and gives its units back; nothing is to be recounted."""
         async with self._using() as connection:
             await connection.execute(
                 _PARK_ORDER,

@@ -1,8 +1,9 @@
 """Payments as people read them, and those begun at a provider. What money does to an order is in settlement.py."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
-from gateway.domain.payment import Payment
+from gateway.domain.payment import OwedPayment, Payment
 from gateway.ledger.pool import Ledger
 from gateway.ledger.queries import load_queries
 
@@ -40,6 +41,17 @@ class LedgerPayments:
         """Oldest first."""
         rows = await self._ledger.fetch(_QUERIES["of_order"], shop, order_id)
         return [Payment(**row) for row in rows]
+
+    async def owed(self, shop: str, *, only_rooms: Collection[str] | None, limit: int, after: int) -> list[OwedPayment]:
+        """Payments in the state refund_due behind a payment number, in the order of theirs."""
+        rooms = None if only_rooms is None else list(only_rooms)
+        rows = await self._ledger.fetch(_QUERIES["owed"], shop, after, rooms, limit)
+        return [
+            OwedPayment(payment_no=number, order=order, currency=currency, payment=Payment(**payment))
+            for number, order, currency, payment in (
+                (row.pop("payment_no"), row.pop("order_id"), row.pop("currency"), row) for row in map(dict, rows)
+            )
+        ]
 
     async def begin(
         self, *, sale_no: int, order_id: str, shop_no: int, provider: str, checkout: str

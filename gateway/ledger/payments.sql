@@ -8,6 +8,17 @@ SELECT p.provider, p.txn, p.amount_minor, (extract(epoch FROM p.paid_at) * 1000)
  ORDER BY p.payment_no
  LIMIT 100;
 
+-- name: owed
+-- Refunds a shop owes, behind a payment number; only of the named rooms where names are given. The notice of a payment whose
+-- reason is the amount may have named another currency, which is not kept.
+SELECT p.payment_no, p.order_id, CASE WHEN p.reason IS DISTINCT FROM 'amount' THEN s.currency END AS currency,
+       p.provider, p.txn, p.amount_minor, (extract(epoch FROM p.paid_at) * 1000)::bigint AS paid_at_ms, p.state, p.reason
+  FROM payments p LEFT JOIN sales s USING (sale_no) LEFT JOIN rooms r USING (room_no)
+ WHERE p.shop_no = (SELECT h.shop_no FROM shops h WHERE h.shop = $1) AND p.state = 'refund_due'
+   AND p.payment_no > $2::bigint AND ($3::text[] IS NULL OR r.room = ANY($3))
+ ORDER BY p.payment_no
+ LIMIT $4;
+
 -- name: begin
 INSERT INTO checkouts (sale_no, order_id, shop_no, provider, checkout) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (sale_no, order_id) DO NOTHING;

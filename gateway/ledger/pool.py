@@ -38,7 +38,7 @@ def ledger_errors() -> Iterator[None]:
             raise LedgerRejected(f"{state} {where}".strip()) from error
         raise LedgerUnavailable(f"PostgreSQL: {error}") from error
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
-        raise LedgerUnavailable(f"PostgreSQL: {error or type(error).__name__}") from error
+        raise LedgerUnavailable(f"PostgreSQL: {str(error) or type(error).__name__}") from error
 
 
 async def open_connection(url: str) -> Any:

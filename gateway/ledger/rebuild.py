@@ -84,6 +84,12 @@ class Recount:
             rows = await self._connection.fetch(_QUERIES["items"], sale_nos, timeout=_TIMEOUT_S)
         return [RecountedItem(*row) for row in rows]
 
+    async def acts(self, shard: int) -> list[tuple[str, str]]:
+        """Keys of hosts' acts that may still be repeated, and what they hold."""
+        with ledger_errors():
+            rows = await self._connection.fetch(_QUERIES["acts"], shard, timeout=_TIMEOUT_S)
+        return [(row[0], row[1]) for row in rows]
+
     def answers(self, sale_nos: Sequence[int]) -> AsyncIterator[Sequence[Field]]:
         return self._stream("answers", sale_nos)
 

@@ -40,6 +40,13 @@ SELECT sale_no, viewer || '|' || key,
 SELECT sale_no, viewer || '|' || item_no, units::text
   FROM holdings WHERE sale_no = ANY($1::int[]) AND units > 0;
 
+-- name: acts
+-- Keys of hosts' acts that had an effect in the last minutes, as lua/control_sale.lua spells them. Of no epoch: the ledger
+-- has them. Who repeats a key later than that is answered by the ledger before Valkey is asked.
+SELECT h.shop || '|' || e.caller || '|' || e.key, e.fingerprint || '|0|0'
+  FROM effects e JOIN shops h USING (shop_no)
+ WHERE h.shard = $1 AND e.kind IN ('stock', 'price') AND e.created_at > clock_timestamp() - interval '10 minutes';
+
 -- name: finish
 -- The epoch sells. Where another rebuild has begun since, nothing is said in its place.
 WITH done AS (

@@ -31,10 +31,14 @@ class LedgerSettlement:
         rows = await self._ledger.fetch(_QUERIES["settle"], shard, packed)
         return [Settled(*row) for row in rows]
 
+    async def is_due(self, shard: int, *, not_after: datetime) -> bool:
+        """Whether an order is past its deadline; locks nothing. Nothing is due by a clock that is past `not_after`."""
+        return bool(await self._ledger.fetchval(_QUERIES["is_due"], shard, not_after))
+
     async def expire(self, shard: int, *, most: int, not_after: datetime) -> list[ExpiredOrder] | None:
-        """Ends orders that are due, about `most`; None when nothing is due, and then nothing is locked. Nothing is due
-        by a clock that is past `not_after`."""
-        if not await self._ledger.fetchval(_QUERIES["is_due"], shard, not_after):
+        """Ends orders that are due, about `most`; None when nothing is due, and then nothing is locked: asked here
+        too, because a caller may have asked long before."""
+        if not await self.is_due(shard, not_after=not_after):
             return None
         return [ExpiredOrder(*row) for row in await self._ledger.fetch(_QUERIES["expire"], shard, most, not_after)]
 

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook, WebhookVerificationError
 
 from gateway.domain.payment import MAX_TXN_LENGTH, Notice, NoticeKind
-from gateway.errors import BadRequest, Invalid, Unauthorized
+from gateway.errors import BadRequest, Invalid, NoticeForged
 from gateway.wire.frames import AmountMinor
 
 # Of Standard Webhooks. Its timestamp may be five minutes off, which the library checks.
@@ -75,15 +75,15 @@ def signed(secret: str, *, notice_id: str, at: datetime, body: bytes) -> dict[st
 
 
 def signature_of(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers a signature is made of. Raises Unauthorized where one is missing."""
+    """The headers a signature is made of. Raises NoticeForged where one is missing."""
     found = {name: headers.get(name, "") for name in HEADERS}
     if not all(found.values()):
-        raise Unauthorized("The notice is not signed.")
+        raise NoticeForged("The notice is not signed.")
     return found
 
 
 def check_signature(body: bytes, signature: Mapping[str, str], valid: Iterable[str]) -> None:
-    """Raises Unauthorized unless one of the `valid` secrets signed these bytes within five minutes of now."""
+    """Raises NoticeForged unless one of the `valid` secrets signed these bytes within five minutes of now."""
     for secret in valid:
         try:
             Webhook(secret).verify(body, dict(signature), json_parse=False)
@@ -91,7 +91,7 @@ def check_signature(body: bytes, signature: Mapping[str, str], valid: Iterable[s
             # ValueError: what stands in the headers or the body is not even of the right form.
             continue
         return
-    raise Unauthorized("The signature of the notice is not good.")
+    raise NoticeForged("The signature of the notice is not good.")
 
 
 def read_notice(body: bytes, *, provider: str) -> Notice | None:

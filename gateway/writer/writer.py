@@ -32,6 +32,9 @@ _FLUSH_EVERY_S = 0.004
 _KEEP_SEQS = 20_000  # what stays in the stream behind the cursor, for the audit
 _GIVE_LEASE_WITHIN_S = 0.3
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+# An idle writer asks this often which server is there: the one it reads may live on while its name leads elsewhere, and
+# a rebuild waits until the writer has read what the new one holds of the epoch.
+_RENEW_EVERY_S = 1.0
 # More parked orders than this in a row say that something else than one order is wrong: stop and wait for people.
 MAX_PARKED = 100
 
@@ -108,6 +111,8 @@ class OrderWriter:
         """Applies entries until the lease is lost, a server is away or the writer is told to stop and has caught up."""
         epoch, seq = lease.epoch, lease.last_seq
         prolong_at_s = self._clock.monotonic() + LEASE_S / 3
+        renew_at_s = self._clock.monotonic() + _RENEW_EVERY_S
+        self._stream.renew()
         async with asyncio.TaskGroup() as tasks:
             flushed_at_s = 0.0
             telling = tasks.create_task(self._stream.applied(epoch, seq, keep=_KEEP_SEQS))
@@ -130,6 +135,9 @@ class OrderWriter:
                         self.caught_up.set()
                         if self._stopping.is_set():
                             break
+                        if self._clock.monotonic() >= renew_at_s:
+                            renew_at_s = self._clock.monotonic() + _RENEW_EVERY_S
+                            self._stream.renew()
                     if self._clock.monotonic() >= prolong_at_s:
                         prolong_at_s = self._clock.monotonic() + LEASE_S / 3
                         held = await self._ledger.take_lease(self._shard, holder=self._holder, for_s=LEASE_S)
@@ -203,7 +211,8 @@ class OrderWriter:
         try:
             status = await self._ledger.apply_late(at, columns)
         except LedgerRejected as error:
-            await self._park_entry(at, str(error), repr(late).encode())
+            self._count_parked(at, "entry_parked", str(error))
+            await self._ledger.park_late(at, payment_no=late.payment_no, reason=str(error), entry=repr(late).encode())
             return
         points.reach("writer.commit.after")
         if status is not None:
@@ -239,7 +248,7 @@ class OrderWriter:
             self._count_parked(at, "order_parked", reason)
             await self._ledger.park_order(at, step.orders, reason=reason, entry=entry)
         except LedgerRejected as error:
-            # Not even a refused row can be made of it; its units stay out until people have looked.
+            # Not even a refused row can be made of it; its units come back with the recount.
             await self._ledger.park_entry(at, reason=f"{reason}; as a row: {error}", entry=entry)
 
     async def _park_entry(self, at: Place, reason: str, entry: bytes) -> None:

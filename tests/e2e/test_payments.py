@@ -14,6 +14,7 @@ import pytest
 
 from gateway.client import Backend, Host, Viewer, ViewerHttp
 from gateway.errors import AmountMismatch
+from gateway.ledger.shops import Shops
 from tests.support.api import ITEM, Answer, Api, api_of
 from tests.support.bank import Bank
 from tests.support.gateway import PEAKGATE, Gateway, running_gateway
@@ -161,7 +162,7 @@ async def test_a_page_that_nobody_was_given_is_not_there(api: Api) -> None:
 
 
 async def test_the_automatic_sandbox_pays_and_refunds_by_itself() -> None:
-    with running_gateway(PEAKGATE_SANDBOX="auto") as gateway:
+    with running_gateway(PEAKGATE_SANDBOX="auto", PEAKGATE_DEV="true") as gateway:
         async with api_of(gateway) as api:
             room = await api.room()
             sale, socket = (await api.sale(room=room["room"]))["sale"], Socket()
@@ -264,7 +265,11 @@ async def test_a_shop_reports_what_it_took_and_gave_back(api: Api) -> None:
     assert "payments" not in (await api.call("GET", f"/v1/orders/{order}", token=viewer)).json
     assert (await refund(api, order, "t2")).json["status"] == "paid"
     assert (await refund(api, order, "none")).code == "not_found"
-    assert (await refund(api, order, "t1", amount_minor=1)).code == "amount_mismatch"
+    other_sum = await refund(api, order, "t1", amount_minor=1)
+    assert (other_sum.code, other_sum.json["detail"]) == (
+        "amount_mismatch",
+        "The amount is not the one of the payment.",
+    )
     key = uuid.uuid4().hex
     for replayed in (None, "true"):
         answer = await refund(api, order, "t1", key=key)
@@ -383,6 +388,53 @@ async def test_a_provider_of_one_shop_pays_no_order_of_another(api: Api, bank: B
     assert (await refund(api, order, txn)).json["payments"][0]["state"] == "refunded"
 
 
+async def test_a_shop_finds_the_money_it_is_to_give_back(gateway: Gateway, api: Api) -> None:
+    shop = f"owing-{uuid.uuid4().hex[:8]}"
+    async with Shops.connect(gateway.servers()["database_url"]) as shops:
+        api.shops[shop] = await shops.get_or_create(shop)
+    host, backend = api.token(shop=shop), service(api, shop=shop)
+    secret = json.loads(gateway.command("provider", "set", shop, "bank", "--json").stdout)["secret"]
+    bank = Bank(api, str(secret), shop=shop, paid_at=PAID_AT)
+
+    async def owed(query: str = "", *, token: str = backend) -> Answer:
+        return await api.call("GET", f"/v1/payments?state=refund_due{query}", token=token)
+
+    assert (await owed()).json == {"items": [], "next": None}
+    sale = (await api.sale(shop=shop))["sale"]
+    order = await confirmed(api, sale, api.viewer(shop=shop))
+    for txn, amount, of in (("t1", 1900, order), ("t2", 1900, order), ("t3", 1, order), ("t4", 5, "ord_nobodys")):
+        assert (await bank.tell(of, txn, amount=amount)).status == 200
+    found = (await owed()).json
+    assert found["next"] is None
+    assert [each.pop("cursor").isprintable() for each in found["items"]] == [True] * 3
+    common = {"provider": "bank", "paid_at": "2026-01-01T12:00:00.000Z", "state": "refund_due"}
+    assert found["items"] == [
+        {**common, "order": order, "txn": "t2", "amount_minor": 1900, "currency": "CNY", "reason": "second"},
+        # Its own currency is not kept, and may have been another one.
+        {**common, "order": order, "txn": "t3", "amount_minor": 1, "reason": "amount"},
+        {**common, "order": "ord_nobodys", "txn": "t4", "amount_minor": 5, "reason": "unknown_order"},
+    ]
+    first = (await owed("&limit=2", token=host)).json
+    assert [each["txn"] for each in first["items"]] == ["t2", "t3"]
+    assert first["next"] == first["items"][-1]["cursor"]
+    rest = (await owed(f"&limit=2&after={first['next']}")).json
+    assert ([each["txn"] for each in rest["items"]], rest["next"]) == (["t4"], None)
+    # What was given back is gone from the list; other shops never see it.
+    assert (await bank.tell(order, "t2", kind="payment.refunded")).status == 200
+    assert [each["txn"] for each in (await owed()).json["items"]] == ["t3", "t4"]
+    assert not {"t3", "t4"} & {each["txn"] for each in (await owed(token=service(api))).json["items"]}
+    for query, param in (
+        ("state=paid", "state"),
+        ("", "state"),
+        ("state=refund_due&limit=0", "limit"),
+        ("state=refund_due&after=x", "after"),
+    ):
+        wrong = await api.call("GET", f"/v1/payments?{query}", token=backend)
+        assert (wrong.status, wrong.code, wrong.json["param"]) == (422, "invalid", param)
+    for token in (api.viewer(shop=shop), api.token("clerk", "clerk", shop=shop)):
+        assert (await owed(token=token)).code == "forbidden"
+
+
 async def test_notices_of_other_types_are_none_of_ours(api: Api, bank: Bank) -> None:
     order = await confirmed(api, (await api.sale())["sale"], api.viewer())
     for kind in ("payment.failed", "dispute.created"):
@@ -420,6 +472,7 @@ async def test_twelve_bad_signatures_and_none_is_taken(api: Api, bank: Bank) -> 
     for sent, headers in forged:
         answer = await bank.send(sent, headers)
         assert (answer.status, answer.code) == (401, "unauthorized"), headers
+        assert "token" not in answer.text and "Bearer" not in answer.headers["WWW-Authenticate"]
     for path in (
         "/v1/payments/tins/nobank/webhook",
         "/v1/payments/cups/bank/webhook",

@@ -1,4 +1,4 @@
-"""Faults of the orders Valkey's disk and of what is on it."""
+"""Faults of a server's disk, and of what is on the orders Valkey's."""
 
 import asyncio
 import random
@@ -19,14 +19,22 @@ SLOW_S = 1.2
 
 
 async def slow_sync(world: World, target: str, rng: random.Random, long: bool) -> Struck:
-    disk = _disk(world)
+    return await _slow(world, "orders", rng)
+
+
+async def slow_ledger(world: World, target: str, rng: random.Random, long: bool) -> Struck:
+    return await _slow(world, "ledger", rng)
+
+
+async def _slow(world: World, server: str, rng: random.Random) -> Struck:
+    disk = _disk(world, server)
     at_ms = now_ms()
     disk.tell(sync_ms=rng.randint(50, 300))
     await asyncio.sleep(SLOW_S)
     disk.be_good()
     if not disk.struck:
         raise NotInjected("no sync was slow")
-    return Struck(at_ms, "orders")
+    return Struck(at_ms, server)
 
 
 async def failing_sync(world: World, target: str, rng: random.Random, long: bool) -> Struck:
@@ -39,7 +47,7 @@ async def full_disk(world: World, target: str, rng: random.Random, long: bool) -
 
 async def _bad_until_it_ends(world: World, *, failing_syncs: int = 0, full: bool = False) -> Struck:
     """With `appendfsync always` a server that cannot write ends itself rather than answer what it cannot keep."""
-    disk, kept = _disk(world), world.servers["orders"]
+    disk, kept = _disk(world, "orders"), world.servers["orders"]
     before, at_ms = kept.deaths, now_ms()
     disk.tell(failing_syncs=failing_syncs, full=full)
     try:
@@ -53,10 +61,11 @@ async def _bad_until_it_ends(world: World, *, failing_syncs: int = 0, full: bool
     return Struck(at_ms, "orders")
 
 
-def _disk(world: World) -> BadDisk:
-    if world.disk is None:
+def _disk(world: World, server: str) -> BadDisk:
+    disk = world.disks[server]
+    if disk is None:
         raise NotInjected("no C compiler on this machine: the disk cannot be made bad")
-    return world.disk
+    return disk
 
 
 async def flush(world: World, target: str, rng: random.Random, long: bool) -> Struck:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from gateway import points
 from tests.faults.journal import now_ms
-from tests.faults.kept import Kept, send
-from tests.faults.rounds import PAY_WITHIN_S
+from tests.faults.kept import UP_WITHIN_S, Kept, send
 from tests.faults.strike import STRUCK_WITHIN_S, NotInjected, Struck
 from tests.faults.world import COPIES, SERVERS, World
 
@@ -63,6 +62,11 @@ async def kill_backend(world: World, target: str, rng: random.Random, long: bool
         raise NotInjected("no connection of the gateway found")
     at_ms = now_ms()
     send([rng.choice(children)], signal.SIGKILL)
+    # Over when all of them are gone and it answers again: its recovery is a part of the fault.
+    async with asyncio.timeout(UP_WITHIN_S):
+        while set(children) & set(world.servers["ledger"].pids()):  # noqa: ASYNC110 - they are other processes
+            await asyncio.sleep(0.01)
+    await world.fetch("SELECT 1")
     return Struck(at_ms, "ledger")
 
 
@@ -108,17 +112,14 @@ async def stop_at_point(world: World, target: str, rng: random.Random, long: boo
 
 async def at_point(world: World, point: str, action: points.Action) -> Struck:
     struck = world.points / points.STRUCK
-    if point.startswith("expire."):
-        # Where something is due, so that the point is the boundary it names.
-        await asyncio.sleep(PAY_WITHIN_S)
     seen = len(_lines(struck))
     ordered = points.order(world.points, point, action)
     if point.startswith("rebuild."):
         # Nothing is rebuilt unless it was lost.
         await world.valkey.flushall()
     lines: list[str] = []
-    # A sale leaves Valkey half a minute after its round ended.
-    within_s = 3 * STRUCK_WITHIN_S if point.startswith("retire.") else STRUCK_WITHIN_S
+    # A sale leaves Valkey half a minute after its round ended; late money that finds no unit is rare.
+    within_s = 3 * STRUCK_WITHIN_S if point.startswith(("retire.", "late.settle.")) else STRUCK_WITHIN_S
     try:
         async with asyncio.timeout(within_s):
             while len(lines) <= seen:
@@ -128,11 +129,15 @@ async def at_point(world: World, point: str, action: points.Action) -> Struck:
         ordered.unlink(missing_ok=True)
         raise NotInjected(f"nobody came by {point} within {within_s:g} s") from None
     _, _, pid, at_ms = lines[seen].split()
-    name = next((role.name for role in world.roles.values() if role.pid == int(pid)), f"process {pid}")
+    role = next((role for role in world.roles.values() if role.pid == int(pid)), None)
     if action is points.Action.STOP:
         await asyncio.sleep(STOPPED_S)
         send([int(pid)], signal.SIGCONT)
-    return Struck(int(at_ms), f"{name} at {point}")
+    elif role is not None:
+        async with asyncio.timeout(UP_WITHIN_S):
+            while role.pid == int(pid):  # noqa: ASYNC110 - it is another process
+                await asyncio.sleep(0.01)
+    return Struck(int(at_ms), f"{role.name if role else f'process {pid}'} at {point}")
 
 
 def _lines(file: Path) -> list[str]:

@@ -13,6 +13,7 @@ from gateway.errors import GatewayError
 from tests.faults.journal import Money
 from tests.faults.rounds import ANSWER_WITHIN_S, APIS, INSIST_S, PAY_WITHIN_S, Placed, Round, pause
 from tests.faults.world import World
+from tests.faults.zeros import Zero
 
 
 class Crowd(Protocol):
@@ -77,7 +78,8 @@ class Backend:
                 round.journal.write(f"{what}_refused", order=money.order, txn=money.txn, code=error.code)
                 money.error = error.code
                 if error.retryable or (money.is_right and what == "payments"):
-                    round.journal.wrong.append(f"{what} {money}: {error.code} {error.message}")
+                    zero = Zero.STUCK if error.retryable else Zero.MONEY
+                    round.journal.add_wrong(zero, f"{what} {money}: {error.code} {error.message}")
                 return
             found = answer.json()
             state = next((each["state"] for each in found["payments"] if each["txn"] == money.txn), "missing")

@@ -43,6 +43,7 @@ from tests.faults.rounds import (
     pause,
 )
 from tests.faults.world import World
+from tests.faults.zeros import Zero
 
 PEOPLE_ON_SOCKETS = 12
 PEOPLE_ON_HTTP = 12
@@ -208,7 +209,7 @@ class Crowd:
             except GatewayError as error:
                 journal.answered(ask, attempt, f"error:{error.code}")
                 if not error.retryable and not isinstance(error, ViewerAway):
-                    journal.wrong.append(f"{ask.name} on {where}: {error.code} {error.message}")
+                    journal.add_wrong(Zero.ANSWERS, f"{ask.name} on {where}: {error.code} {error.message}")
                     return None
                 where = _another(where, rng)
                 # As long as the gateway asks for, within reason: the round is short.
@@ -231,7 +232,8 @@ class Crowd:
                 continue
             return answer.order
         if not any(attempt.word == "reserved" for attempt in ask.attempts):
-            journal.wrong.append(f"{ask.name}: no answer within {INSIST_S:g} s, last {ask.attempts[-1]}")
+            last = ask.attempts[-1]
+            journal.add_wrong(Zero.STUCK, f"{ask.name}: no answer within {INSIST_S:g} s, last {last}")
         return next((attempt.order for attempt in ask.reserved()), None)
 
     async def _ask(self, person: Person, where: str, ask: Ask) -> Any:
@@ -275,7 +277,7 @@ class Crowd:
                     return
                 found = by_key
         except NotFound:
-            round.journal.wrong.append(f"{order} was reserved and is not found on {where}")
+            round.journal.add_wrong(Zero.ANSWERS, f"{order} was reserved and is not found on {where}")
             return
         except GatewayError:
             return
@@ -306,7 +308,8 @@ class Crowd:
                     round.added.setdefault(key, 0)
                 except GatewayError as error:
                     if not error.retryable:
-                        round.journal.wrong.append(f"stock {key} on {where}: {error.code} {error.message}")
+                        said = f"{error.code} {error.message}"
+                        round.journal.add_wrong(Zero.ANSWERS, f"stock {key} on {where}: {said}")
                         break
                 else:
                     round.added[key] = 1

@@ -1,4 +1,4 @@
-"""A bad disk under one server: `bad_disk.c` compiled on the spot, and the file through which it is told what to do."""
+"""A bad disk under a server: `bad_disk.c` compiled on the spot, and the file through which it is told what to do."""
 
 import mmap
 import shutil
@@ -10,6 +10,10 @@ SOURCE = Path(__file__).with_name("bad_disk.c")
 _FORM = struct.Struct("4i")
 
 
+def compiler() -> str | None:
+    return shutil.which("cc") or shutil.which("gcc")
+
+
 class BadDisk:
     """`None` from `make` where this machine has no C compiler; the caller says so aloud."""
 
@@ -19,12 +23,12 @@ class BadDisk:
             self._map = mmap.mmap(file.fileno(), _FORM.size)
 
     @classmethod
-    def make(cls, folder: Path) -> "BadDisk | None":
-        compiler = shutil.which("cc") or shutil.which("gcc")
-        if compiler is None:
+    def make(cls, folder: Path, server: str) -> "BadDisk | None":
+        found = compiler()
+        if found is None:
             return None
-        library, orders = folder / "bad_disk.so", folder / "bad_disk"
-        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
+        library, orders = folder / f"bad_disk_{server}.so", folder / f"bad_disk_{server}"
+        subprocess.run([found, "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
         orders.write_bytes(bytes(_FORM.size))
         return cls(library, orders)
 

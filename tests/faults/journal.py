@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from tests.faults.zeros import Wrong, Zero
+
 
 def now_ms() -> int:
     """Wall time: one machine, so it can be held against the servers' own."""
@@ -86,12 +88,15 @@ class Journal:
     def __init__(self, file: TextIO) -> None:
         self.asks: dict[tuple[str, str, str], Ask] = {}
         self.told: dict[str, list[Told]] = {}
-        self.wrong: list[str] = []
+        self.wrong: list[Wrong] = []
         """What was wrong by itself, when it was heard."""
         self._file = file
 
     def write(self, kind: str, **facts: Any) -> None:
         self._file.write(json.dumps({"kind": kind, "at_ms": now_ms(), **facts}) + "\n")
+
+    def add_wrong(self, zero: Zero, sentence: str) -> None:
+        self.wrong.append(Wrong(zero, sentence))
 
     def ask(self, ask: Ask) -> Ask:
         assert ask.name not in self.asks

@@ -12,6 +12,7 @@ from tests.faults.crowd import Crowd
 from tests.faults.journal import Ask, Money, Told, now_ms
 from tests.faults.rounds import APIS, LIMITS, SCARCE, Round
 from tests.faults.world import World
+from tests.faults.zeros import Wrong, Zero, audited, told_but_is
 
 # What the ledger may say later of an order that a client was told to be in a state.
 _LATER = {
@@ -46,13 +47,16 @@ class Verdict:
     confirmed: int = 0
     broken: list[str] = field(default_factory=list)
     """Promises broken: `reserved` later refused."""
-    wrong: list[str] = field(default_factory=list)
+    wrong: list[Wrong] = field(default_factory=list)
     """Wrong answers, lost confirmations, more sold than there was, money that does not add up."""
-    audit: list[str] = field(default_factory=list)
+    audit: list[Wrong] = field(default_factory=list)
     unknown_then_refused: int = 0
     """Keys that were told a refusal while an earlier ask of theirs was still under way, and became an order."""
     asks: int = 0
     attempts: int = 0
+
+    def add_wrong(self, zero: Zero, sentence: str) -> None:
+        self.wrong.append(Wrong(zero, sentence))
 
 
 async def judge(world: World, crowd: Crowd, round: Round, *, may_lose: bool, rng: random.Random) -> Verdict:
@@ -94,7 +98,7 @@ async def judge(world: World, crowd: Crowd, round: Round, *, may_lose: bool, rng
     await _ask_by_id(crowd, rows, rng.sample(sorted(asks), min(_ASKED_BY_ID, len(asks))), asks, rng, verdict)
     for row in rows.values():
         if row["key"] is not None and (round.sale, row["viewer"], row["key"]) not in journal.asks:
-            verdict.wrong.append(f"{row['order_id']} of {row['viewer']} was never asked for")
+            verdict.add_wrong(Zero.ANSWERS, f"{row['order_id']} of {row['viewer']} was never asked for")
     await judge_late(world, crowd, verdict)
     await _judge_earlier(world, crowd, round, rng, verdict)
     _judge_units(round, rows, items, verdict)
@@ -106,21 +110,26 @@ async def audit(world: World, verdict: Verdict, *, sale: str | None) -> None:
     report = await run_audit(world.settings, sale=sale, final=True)
     for check in report.checks:
         if not check.holds:
-            verdict.audit.append(f"{check.name}: {check.detail} {check.violations[:3]}")
+            sentence = f"{check.name}: {check.detail} {check.violations[:3]}"
+            verdict.audit.append(Wrong(audited(check.name), sentence))
 
 
 def judge_ask(ask: Ask, rows: dict[str, Any], held: list[Any], verdict: Verdict) -> None:
     told = list(dict.fromkeys(attempt.order for attempt in ask.reserved()))
     standing = [order for order in told if order in rows and rows[order]["status"] != "refused"]
     if len(standing) > 1 or len(held) > 1:
-        verdict.wrong.append(f"{ask.name} has several orders: told {told}, held {[row['order_id'] for row in held]}")
+        verdict.add_wrong(
+            Zero.DOUBLE, f"{ask.name} has several orders: told {told}, held {[row['order_id'] for row in held]}"
+        )
     if held and told and held[0]["order_id"] not in told:
-        verdict.wrong.append(f"{ask.name} was told {told} and holds {held[0]['order_id']}")
+        verdict.add_wrong(Zero.DOUBLE, f"{ask.name} was told {told} and holds {held[0]['order_id']}")
     for row in held:
         refused = [attempt for attempt in ask.attempts if attempt.word in _REFUSALS]
         late = [attempt for attempt in refused if attempt.sent_ms > row["created_at_ms"] + 1]
         if late:
-            verdict.wrong.append(f"{ask.name} was told {late[0].word} when it held {row['order_id']} already: {ask}")
+            verdict.add_wrong(
+                Zero.ANSWERS, f"{ask.name} was told {late[0].word} when it held {row['order_id']} already: {ask}"
+            )
         elif refused and not told:
             verdict.unknown_then_refused += 1
 
@@ -131,20 +140,24 @@ def judge_order(order: str, told: list[Told], row: Any, ask: Ask | None, may_los
     statuses = [each for each in told if each.status in _LATER]
     for each in statuses:
         if row["status"] not in _LATER[each.status]:
-            verdict.wrong.append(f"{facts} was told to be {each.status} by {each.how}")
+            verdict.add_wrong(
+                told_but_is(each.status, row["status"]), f"{facts} was told to be {each.status} by {each.how}"
+            )
         if each.amount_minor is not None and each.amount_minor != row["amount_minor"]:
-            verdict.wrong.append(f"{facts} costs {row['amount_minor']}, {each.how} said {each.amount_minor}")
+            verdict.add_wrong(Zero.ANSWERS, f"{facts} costs {row['amount_minor']}, {each.how} said {each.amount_minor}")
     if row["status"] == "refused":
         verdict.broken.append(f"{facts}: the ledger refused it")
         if not may_lose:
-            verdict.wrong.append(f"{facts} was reserved and the ledger refused it")
+            verdict.add_wrong(Zero.PROMISES, f"{facts} was reserved and the ledger refused it")
     elif any(each.status == "key_free" for each in told):
-        verdict.wrong.append(f"{facts}: its key was told to be free")
+        verdict.add_wrong(Zero.ANSWERS, f"{facts}: its key was told to be free")
     if ask is not None:
         wanted = (ask.viewer, ask.sku, ask.quantity, ask.price_minor * ask.quantity)
         found = (row["viewer"], row["sku"], row["quantity"], row["amount_minor"])
         if wanted != found or (row["status"] != "refused" and row["key"] != ask.key):
-            verdict.wrong.append(f"{facts} is {found} under {row['key']}, asked for was {wanted} under {ask.key}")
+            verdict.add_wrong(
+                Zero.ANSWERS, f"{facts} is {found} under {row['key']}, asked for was {wanted} under {ask.key}"
+            )
 
 
 async def judge_late(world: World, crowd: Crowd, verdict: Verdict) -> None:
@@ -154,7 +167,10 @@ async def judge_late(world: World, crowd: Crowd, verdict: Verdict) -> None:
     found = {row["order_id"]: row["status"] for row in await world.fetch(query, [order for order, *_ in told])}
     for order, status, how in told:
         if found.get(order, "refused") not in _LATER[status]:
-            verdict.wrong.append(f"{order} was told to be {status} by {how}, in the ledger it is {found.get(order)}")
+            verdict.add_wrong(
+                told_but_is(status, found.get(order)),
+                f"{order} was told to be {status} by {how}, in the ledger it is {found.get(order)}",
+            )
 
 
 async def _judge_earlier(world: World, crowd: Crowd, round: Round, rng: random.Random, verdict: Verdict) -> None:
@@ -172,17 +188,23 @@ async def _judge_earlier(world: World, crowd: Crowd, round: Round, rng: random.R
         try:
             by_id = await viewer.order(order)
             if by_id.status not in {status, *_LATER[status]}:
-                verdict.wrong.append(f"{order} is {status}, {where} says {by_id.status} long after")
+                verdict.add_wrong(Zero.ANSWERS, f"{order} is {status}, {where} says {by_id.status} long after")
             if status == "refused":
                 continue
             by_key = await viewer.by_key(ask.key, sale=ask.sale)
             if by_key is None or by_key.order != order:
-                verdict.wrong.append(f"{order} is {status}, and {where} finds {by_key} by its key long after")
+                verdict.add_wrong(
+                    Zero.ANSWERS, f"{order} is {status}, and {where} finds {by_key} by its key long after"
+                )
             again = await viewer.place_order(sale=ask.sale, sku=ask.sku, quantity=ask.quantity, key=ask.key)
             if (again.outcome, again.order) != ("reserved", order):
-                verdict.wrong.append(f"{order} is {status}, and {where} answers {again} when it is asked for again")
+                verdict.add_wrong(
+                    Zero.ANSWERS, f"{order} is {status}, and {where} answers {again} when it is asked for again"
+                )
         except GatewayError as error:
-            verdict.wrong.append(f"{order} is {status}, and {where} answers {error.code} {error.message} long after")
+            verdict.add_wrong(
+                Zero.ANSWERS, f"{order} is {status}, and {where} answers {error.code} {error.message} long after"
+            )
 
 
 async def _judge_gone(
@@ -198,12 +220,12 @@ async def _judge_gone(
     for order in gone:
         words = {each.status for each in told[order]}
         if words - {"reserved", "refused", "key_free"}:
-            verdict.wrong.append(f"{order} was told to be {sorted(words)} and is not in the ledger")
+            verdict.add_wrong(Zero.LOST, f"{order} was told to be {sorted(words)} and is not in the ledger")
         if "reserved" not in words:
             continue  # its answer never came: nothing was promised
         verdict.broken.append(f"{order}: lost")
         if not may_lose:
-            verdict.wrong.append(f"{order} was reserved and vanished: {asks.get(order)}")
+            verdict.add_wrong(Zero.PROMISES, f"{order} was reserved and vanished: {asks.get(order)}")
     await _ask_by_id(crowd, {}, rng.sample(gone, min(_ASKED_BY_ID, len(gone))), asks, rng, verdict)
 
 
@@ -219,13 +241,17 @@ async def _ask_by_id(
         try:
             found = await viewer.order(order)
         except GatewayError as error:
-            verdict.wrong.append(f"{order} was reserved, and {where} answers {error.code} when asked by id")
+            verdict.add_wrong(Zero.ANSWERS, f"{order} was reserved, and {where} answers {error.code} when asked by id")
             continue
         row = rows.get(order)
         if row is None and (found.status, found.reason) != ("refused", "lost"):
-            verdict.wrong.append(f"{order} is not in the ledger, and {where} says {found.status} {found.reason}")
+            verdict.add_wrong(
+                Zero.ANSWERS, f"{order} is not in the ledger, and {where} says {found.status} {found.reason}"
+            )
         elif row is not None and found.status not in {row["status"], *_LATER[row["status"]]}:
-            verdict.wrong.append(f"{order} is {row['status']} in the ledger, and {where} says {found.status}")
+            verdict.add_wrong(
+                Zero.ANSWERS, f"{order} is {row['status']} in the ledger, and {where} says {found.status}"
+            )
 
 
 def _judge_units(round: Round, rows: dict[str, Any], items: dict[str, Any], verdict: Verdict) -> None:
@@ -237,15 +263,19 @@ def _judge_units(round: Round, rows: dict[str, Any], items: dict[str, Any], verd
             mine[row["viewer"], row["sku"]] += row["quantity"]
     for sku, item in items.items():
         if units[sku] > item["stock"]:
-            verdict.wrong.append(f"{sku}: {units[sku]} units sold of {item['stock']}")
+            verdict.add_wrong(Zero.OVERSOLD, f"{sku}: {units[sku]} units sold of {item['stock']}")
         if units[sku] != item["held"] + item["sold"]:
-            verdict.wrong.append(f"{sku}: {units[sku]} units live, {item['held']} held and {item['sold']} sold")
+            verdict.add_wrong(
+                Zero.OVERSOLD, f"{sku}: {units[sku]} units live, {item['held']} held and {item['sold']} sold"
+            )
     for (viewer, sku), count in mine.items():
         if count > LIMITS[sku]:
-            verdict.wrong.append(f"{viewer} has {count} of {sku}, the limit is {LIMITS[sku]}")
+            verdict.add_wrong(Zero.OVERSOLD, f"{viewer} has {count} of {sku}, the limit is {LIMITS[sku]}")
     least = round.stock + sum(round.added.values())
     if not least <= items[SCARCE]["stock"] <= round.stock + len(round.added):
-        verdict.wrong.append(f"the stock is {items[SCARCE]['stock']}; it was {round.stock}, added were {round.added}")
+        verdict.add_wrong(
+            Zero.ANSWERS, f"the stock is {items[SCARCE]['stock']}; it was {round.stock}, added were {round.added}"
+        )
 
 
 # What the ledger may say later of a payment that was told to be in a state.
@@ -261,7 +291,7 @@ async def judge_all_money(world: World, crowd: Crowd, verdict: Verdict) -> None:
     """Every payment that was told to be taken is there as it was told, and no other."""
     found = {row["txn"]: row for row in await world.fetch("SELECT txn, order_id, amount_minor, state FROM payments")}
     for txn in found.keys() - crowd.backend.money.keys():
-        verdict.wrong.append(f"money {txn} was never reported: {dict(found[txn])}")
+        verdict.add_wrong(Zero.MONEY, f"money {txn} was never reported: {dict(found[txn])}")
     for txn, money in crowd.backend.money.items():
         judge_money(money, found.get(txn), verdict)
     per_order = await world.fetch(
@@ -271,18 +301,20 @@ async def judge_all_money(world: World, crowd: Crowd, verdict: Verdict) -> None:
         " HAVING coalesce(sum(p.amount_minor), 0) <> CASE WHEN o.status = 'paid' THEN o.amount_minor ELSE 0 END"
     )
     for row in per_order:
-        verdict.wrong.append(f"{row['order_id']} is {row['status']}, costs {row['amount_minor']}, got {row['applied']}")
+        verdict.add_wrong(
+            Zero.MONEY, f"{row['order_id']} is {row['status']}, costs {row['amount_minor']}, got {row['applied']}"
+        )
 
 
 def judge_money(money: Money, row: Any, verdict: Verdict) -> None:
     if row is None:
         if money.states:
-            verdict.wrong.append(f"{money} is not in the ledger")
+            verdict.add_wrong(Zero.MONEY, f"{money} is not in the ledger")
         return
     if not money.is_right and row["state"] == "applied":
-        verdict.wrong.append(f"{money} is not what its order costs, and is {row['state']}")
+        verdict.add_wrong(Zero.MONEY, f"{money} is not what its order costs, and is {row['state']}")
     if (row["order_id"], row["amount_minor"]) != (money.order, money.amount_minor):
-        verdict.wrong.append(f"{money} is another one in the ledger: {dict(row)}")
+        verdict.add_wrong(Zero.MONEY, f"{money} is another one in the ledger: {dict(row)}")
     for state in money.states:
         if row["state"] not in _MONEY_LATER.get(state, ()):
-            verdict.wrong.append(f"{money} was told to be {state}, in the ledger it is {row['state']}")
+            verdict.add_wrong(Zero.MONEY, f"{money} was told to be {state}, in the ledger it is {row['state']}")

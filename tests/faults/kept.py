@@ -13,7 +13,7 @@ import psutil
 
 from gateway.embedded.binaries import find_valkey_server
 from gateway.embedded.postgres import PostgresServer
-from gateway.embedded.process import die_with_parent, end_orphans
+from gateway.embedded.process import ServerProcess, die_with_parent, end_orphans
 from gateway.embedded.valkey import _COMMON, ValkeyServer
 from tests.faults.disk import BadDisk
 
@@ -42,12 +42,35 @@ class BadDiskValkey(ValkeyServer):
         await end_orphans(self._folder, "valkey-server")
         self._folder.mkdir(mode=0o700, exist_ok=True)
         argv = [
-            *("/usr/bin/env", *(f"{name}={value}" for name, value in self._disk.environment.items())),
+            *_preloading(self._disk),
             *(str(find_valkey_server()), *_COMMON, "--dir", str(self._folder), "--unixsocket", str(self._socket)),
             *self._options,
         ]
         await self._process.spawn(argv, cwd=self._folder, death_signal=signal.SIGTERM, leave_root=False)
         await self._process.wait_ready(self._answers, timeout_s=60)
+
+
+class BadDiskPostgres(PostgresServer):
+    """The PostgreSQL of `peakgate up` on a disk that can be made bad, once it is made."""
+
+    def __init__(self, *, disk: BadDisk | None, logs: Path, **given: Any) -> None:
+        super().__init__(logs=logs, **given)
+        if disk is not None:
+            self._process = _Preloaded(self.name, logs / "postgres.log", _preloading(disk))
+
+
+class _Preloaded(ServerProcess):
+    def __init__(self, name: str, log: Path, before: Sequence[str]) -> None:
+        super().__init__(name, log)
+        self._before = before
+
+    async def spawn(self, argv: Sequence[str], **given: Any) -> None:
+        await super().spawn([*self._before, *argv], **given)
+
+
+def _preloading(disk: BadDisk) -> list[str]:
+    """Before a server's command: a private server gets nothing of our own environment."""
+    return ["/usr/bin/env", *(f"{name}={value}" for name, value in disk.environment.items())]
 
 
 class Kept:

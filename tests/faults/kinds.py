@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gateway
-from tests.faults.at_disk import failing_sync, file_removed, flush, full_disk, older_file, slow_sync
+from tests.faults.at_disk import failing_sync, file_removed, flush, full_disk, older_file, slow_ledger, slow_sync
 from tests.faults.at_links import bend
 from tests.faults.at_processes import (
     kill,
@@ -34,6 +34,8 @@ class Kind:
     """Its targets are too many to do all of them."""
     loses: bool = False
     """Valkey's file is gone or older than what was promised: `reserved` may end as refused, `lost`."""
+    compiled: bool = False
+    """It is done by `bad_disk.c`, which a C compiler makes."""
 
     def may_lose(self, target: str) -> bool:
         return self.loses or (self.many and _LOSSES.search(target) is not None)
@@ -64,9 +66,10 @@ def all_kinds() -> list[Kind]:
         Kind(name="stop at point", targets=elsewhere, inject=stop_at_point),
         Kind(name="kill in a rebuild", targets=rebuilds, inject=kill_at_point, loses=True),
         Kind(name="stop in a rebuild", targets=rebuilds, inject=stop_at_point, loses=True),
-        Kind(name="slow sync", targets=["orders"], inject=slow_sync),
-        Kind(name="failing sync", targets=["orders"], inject=failing_sync),
-        Kind(name="full disk", targets=["orders"], inject=full_disk),
+        Kind(name="slow sync", targets=["orders"], inject=slow_sync, compiled=True),
+        Kind(name="failing sync", targets=["orders"], inject=failing_sync, compiled=True),
+        Kind(name="full disk", targets=["orders"], inject=full_disk, compiled=True),
+        Kind(name="slow sync ledger", targets=["ledger"], inject=slow_ledger, compiled=True),
         Kind(name="flush", targets=["orders"], inject=flush, loses=True),
         Kind(name="file removed", targets=["orders"], inject=file_removed, loses=True),
         Kind(name="older file", targets=["orders"], inject=older_file, loses=True),
@@ -97,7 +100,7 @@ def two_at_once(kinds: Sequence[Kind]) -> Kind:
             if isinstance(each, BaseException):
                 raise each
             struck.append(each)
-        return Struck(max(each.at_ms for each in struck), target)
+        return Struck(max(each.at_ms for each in struck), target, max(each.over_at_ms for each in struck))
 
     return Kind(
         name="two at once",

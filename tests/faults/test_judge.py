@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import pytest
+
+from gateway.keeper.audit_report import Rule
 from tests.faults.journal import Ask, Attempt, Journal, Money, Told
 from tests.faults.judge import Verdict, judge_ask, judge_money, judge_order
+from tests.faults.zeros import FIVE, Wrong, Zero, audited, count_zeros, told_but_is
 
 ORDER = "ord_1"
 
@@ -35,7 +39,7 @@ def told(status: str, **facts: Any) -> Told:
     return Told(ORDER, status, 2000, "a frame", **facts)
 
 
-def wrong_of_ask(asked: Ask, *held: dict[str, Any]) -> list[str]:
+def wrong_of_ask(asked: Ask, *held: dict[str, Any]) -> list[Wrong]:
     verdict = Verdict()
     judge_ask(asked, {each["order_id"]: each for each in held}, [each for each in held if each["key"]], verdict)
     return verdict.wrong
@@ -106,7 +110,7 @@ def money(*states: str, is_right: bool = True) -> Money:
     return Money(ORDER, "txn-1", 3800, is_right, list(states))
 
 
-def wrong_money(of: Money, found: dict[str, Any] | None) -> list[str]:
+def wrong_money(of: Money, found: dict[str, Any] | None) -> list[Wrong]:
     verdict = Verdict()
     judge_money(of, found, verdict)
     return verdict.wrong
@@ -141,3 +145,34 @@ def test_the_time_to_sell_again_counts_only_what_was_asked_after_the_fault(tmp_p
         assert journal.first_confirmed_ms(2000) is None
         journal.told["ord_2"] = [Told("ord_2", "confirmed", 4100, "a frame")]
         assert journal.first_confirmed_ms(2000) == 4100
+
+
+@pytest.mark.parametrize(
+    ("told", "found", "zero"),
+    [
+        ("confirmed", "refused", Zero.LOST),
+        ("paid", None, Zero.LOST),
+        ("paid", "expired", Zero.MONEY),
+        ("refunded", "paid", Zero.MONEY),
+        ("expired", "confirmed", Zero.ANSWERS),
+        ("refused", "confirmed", Zero.ANSWERS),
+    ],
+)
+def test_a_state_that_was_told_and_is_not_so_counts_by_what_it_costs(told: str, found: str | None, zero: Zero) -> None:
+    assert told_but_is(told, found) is zero
+
+
+def test_each_wrong_word_counts_with_its_name() -> None:
+    (lost,) = judged(told("confirmed"), status="refused", reason="stock", may_lose=True).wrong
+    (double,) = wrong_of_ask(ask(attempt("reserved", ORDER), attempt("reserved", "ord_2")), row(), row("ord_2"))
+    (drift,) = wrong_money(money("applied"), None)
+    assert count_zeros([lost, double, drift, drift]) == {
+        **{str(zero): 0 for zero in Zero},
+        "confirmed lost": 1,
+        "double": 1,
+        "money drift": 2,
+    }
+
+
+def test_every_rule_of_the_audit_is_of_one_of_the_five_zeros() -> None:
+    assert {audited(rule) for rule in Rule} == set(FIVE)

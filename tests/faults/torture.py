@@ -1,8 +1,9 @@
 """`make torture`: real processes under load, one fault a round, and after each round everything must agree.
 
-    python -m tests.faults.torture [--rounds N] [--seed N] [--only KIND] [--json FILE] [--keep]
+    python -m tests.faults.torture [--rounds N] [--seed N] [--only KIND] [--json FILE] [--keep] [--without-compiler]
 
 Exit status 0: nothing wrong was answered, nothing was lost that was promised, and every planned fault was injected.
+2: nothing was run, because a fault that was asked for cannot be done on this machine.
 """
 
 import argparse
@@ -19,14 +20,16 @@ from typing import TextIO
 
 from gateway.ledger.shops import Shops
 from tests.faults.crowd import Crowd
+from tests.faults.disk import compiler
 from tests.faults.journal import Journal, now_ms
 from tests.faults.judge import Verdict, audit, judge, judge_all_money, judge_late
 from tests.faults.kinds import Kind, all_kinds
 from tests.faults.plan import make_plan
-from tests.faults.report import RoundReport, RunReport
+from tests.faults.report import NO_COMPILER, RoundReport, RunReport
 from tests.faults.rounds import SCARCE, Round
 from tests.faults.strike import NotInjected
 from tests.faults.world import World
+from tests.faults.zeros import Wrong, Zero
 
 # From this many rounds on the long form of each fault is done, and every target of every kind is a must.
 LONG_FROM_ROUNDS = 100
@@ -37,8 +40,7 @@ STOCK = 25
 
 
 class Torture:
-    def __init__(self, *, seed: int, rounds: int, only: str | None, folder: Path) -> None:
-        kinds = [kind for kind in all_kinds() if only is None or only in kind.name]
+    def __init__(self, kinds: list[Kind], *, seed: int, rounds: int, folder: Path) -> None:
         self.long = rounds >= LONG_FROM_ROUNDS
         self.plan = make_plan(kinds, seed=seed, rounds=rounds)
         self.report = RunReport(seed)
@@ -104,8 +106,12 @@ class Torture:
                 await world.proxy.heal()
                 if report.injected:
                     await _sells_again(journal, now_ms())
+                    report.fault_ms, report.over_at_ms = struck.at_ms, struck.over_at_ms
                     report.to_reserved_s = _after(struck.at_ms, journal.first_reserved_ms(struck.at_ms))
                     report.to_confirmed_s = _after(struck.at_ms, journal.first_confirmed_ms(struck.at_ms))
+                    over_ms = struck.over_at_ms
+                    report.over_to_reserved_s = _after(over_ms, journal.first_reserved_ms(over_ms))
+                    report.over_to_confirmed_s = _after(over_ms, journal.first_confirmed_ms(over_ms))
             with report.phase("answers"):
                 await crowd.end()
             with report.phase("up"):
@@ -116,7 +122,7 @@ class Torture:
                 verdict = await judge(world, crowd, round, may_lose=report.may_lose, rng=rng)
                 await crowd.close_sale(round)
         except TimeoutError as error:
-            report.wrong += [*journal.wrong, f"{error or 'it took too long'}"]
+            report.wrong += [*journal.wrong, Wrong(Zero.STUCK, f"{error or 'it took too long'}")]
             report.is_stuck = True
         else:
             report.take(verdict)
@@ -142,15 +148,21 @@ def _say(report: RoundReport, *, phases: bool = False) -> None:
     state = "ok" if report.is_good else "WRONG"
     if not report.injected:
         state += f", not injected: {report.why_not}"
-    times = " ".join("-" if each is None else f"{each:.2f}" for each in (report.to_reserved_s, report.to_confirmed_s))
+    times, over = (
+        " ".join("-" if each is None else f"{each:.2f}" for each in pair)
+        for pair in (
+            (report.to_reserved_s, report.to_confirmed_s),
+            (report.over_to_reserved_s, report.over_to_confirmed_s),
+        )
+    )
     print(
         f"{report.number:>4} {report.kind:<20} {report.struck or report.target:<34} {report.took_s:5.1f} s"
-        f" {report.reserved:>5} reserved, {report.broken} broken, sells/confirms again {times} s: {state}"
-        + (f"  {report.phases}" if phases else ""),
+        f" {report.reserved:>5} reserved, {report.broken} broken, sells/confirms again {times} s,"
+        f" after it was over {over} s: {state}" + (f"  {report.phases}" if phases else ""),
         flush=True,
     )
     for sentence in (*report.wrong[:5], *report.audit[:5]):
-        print(f"     WRONG {sentence[:1200]}", flush=True)
+        print(f"     WRONG {str(sentence)[:1200]}", flush=True)
 
 
 def _logged(world: World) -> dict[str, int]:
@@ -180,10 +192,22 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where to write the report")
     parser.add_argument("--keep", action="store_true", help="leave the world's folder behind, with all logs")
     parser.add_argument("--journal", type=Path, default=None, help="folder for the journal of what clients were told")
+    parser.add_argument(
+        "--without-compiler", action="store_true", help="where there is no C compiler leave out what needs one"
+    )
     given = parser.parse_args()
+    kinds = [kind for kind in all_kinds() if given.only is None or given.only in kind.name]
+    left_out = [] if compiler() else [kind.name for kind in kinds if kind.compiled]
+    if left_out:
+        print(f"{NO_COMPILER} (cc or gcc) on this machine, so these faults cannot be done: {', '.join(left_out)}.")
+        if not given.without_compiler or len(left_out) == len(kinds):
+            print("Nothing was run. Install one, or leave those faults out with --without-compiler.", flush=True)
+            return 2
+        kinds = [kind for kind in kinds if kind.name not in left_out]
     folder = given.journal or Path(tempfile.mkdtemp(prefix="peakgate-journal-"))
     print(f"seed {given.seed}, {SCARCE} fought over, the journal is in {folder}", flush=True)
-    torture = Torture(seed=given.seed, rounds=given.rounds, only=given.only, folder=folder)
+    torture = Torture(kinds, seed=given.seed, rounds=given.rounds, folder=folder)
+    torture.report.left_out = left_out
     report = asyncio.run(torture.run(keep=given.keep))
     for line in report.lines():
         print(line)

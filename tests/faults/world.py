@@ -18,13 +18,12 @@ from urllib.parse import unquote, urlsplit
 import asyncpg
 import redis.asyncio as redis
 
-from gateway.embedded.postgres import PostgresServer
 from gateway.embedded.valkey import ORDERS, ValkeyServer
 from gateway.hot.keys import ShardKeys
 from gateway.ledger.migrate import migrate
 from gateway.settings import Settings
 from tests.faults.disk import BadDisk
-from tests.faults.kept import BadDiskValkey, KeptRole, KeptServer, send
+from tests.faults.kept import BadDiskPostgres, BadDiskValkey, KeptRole, KeptServer, send
 from tests.support.fault_proxy import FaultProxy, LinkPlan
 from tests.support.gateway import free_ports
 
@@ -46,7 +45,7 @@ class World:
         self.logs = self.folder / "logs"
         self.servers: dict[str, KeptServer] = {}
         self.roles: dict[str, KeptRole] = {}
-        self.disk: BadDisk | None = None
+        self.disks: dict[str, BadDisk | None] = {}
         self.proxy: FaultProxy
         self.valkey: redis.Redis
         self._keep_folder = keep_folder
@@ -66,12 +65,13 @@ class World:
         await self._stop()
 
     async def _start(self) -> None:
-        self.disk = BadDisk.make(self.folder)
+        self.disks = {name: BadDisk.make(self.folder, name) for name in ("orders", "ledger")}
         sockets = self.folder / "run"
         given = {"sockets": sockets, "logs": self.logs}
-        orders = BadDiskValkey(disk=self.disk, role="orders", options=ORDERS, folder=self.folder / "orders", **given)
+        on = self.disks["orders"]
+        orders = BadDiskValkey(disk=on, role="orders", options=ORDERS, folder=self.folder / "orders", **given)
         rooms = ValkeyServer(role="rooms", options=("--appendonly", "no"), folder=self.folder / "rooms", **given)
-        ledger = PostgresServer(folder=self.folder / "postgres", **given)
+        ledger = BadDiskPostgres(disk=self.disks["ledger"], folder=self.folder / "postgres", **given)
         for name, server, folder in (
             ("orders", orders, "orders"),
             ("rooms", rooms, "rooms"),

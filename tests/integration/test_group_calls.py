@@ -85,7 +85,7 @@ async def test_an_order_id_names_the_place_of_the_order_in_the_stream(till: Till
     assert answer.order is not None
     place = till.floor.mint.read_order(answer.order)
     assert place == (answer.at_ms, till.floor.sale.sale_no, 1, 1)
-    assert await till.floor.held.held_by(till.floor.sale.sale_no, [("vw_1", "k1")]) == [(1, 1, answer.at_ms)]
+    assert (await till.floor.held.held_by(till.floor.sale.sale_no, [("vw_1", "k1")]))[0] == [(1, 1, answer.at_ms)]
 
 
 @pytest.mark.parametrize("times", [1, 3])

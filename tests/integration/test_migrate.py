@@ -1,4 +1,7 @@
 import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -6,6 +9,10 @@ import pytest
 
 from gateway.errors import LedgerUnavailable, MigrationError
 from gateway.ledger.migrate import MIGRATIONS, migrate, status
+from gateway.ledger.pool import Ledger
+from gateway.ledger.schema import known_version, require_schema
+from tests.support.gateway import PEAKGATE, free_ports
+from tests.support.servers import SessionServers
 
 
 @pytest.fixture
@@ -88,3 +95,71 @@ async def test_our_own_files_leave_nothing_pending(database_url: str) -> None:
 async def test_a_database_that_is_away_is_said_to_be_away(tmp_path: Path) -> None:
     with pytest.raises(LedgerUnavailable):
         await migrate(f"postgresql://nobody@/nothing?host={tmp_path}")
+
+
+# Processes and the version of the ledger.
+
+
+async def at_version(url: str, version: int) -> None:
+    """As newer code would have left the ledger."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("INSERT INTO schema_migrations VALUES ($1, 'later', 'checksum')", version)
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def writer_process(database_url: str, servers: SessionServers) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        PEAKGATE,
+        "writer",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={
+            **os.environ,
+            "DATABASE_URL": database_url,
+            "VALKEY_URL": servers.urls.valkey_url,
+            "ROOMS_VALKEY_URL": servers.urls.rooms_valkey_url,
+            "PEAKGATE_ADMIN_PORT": str(free_ports(1)),
+        },
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_code_starts_only_on_the_schema_it_was_written_for(database_url: str, empty_database_url: str) -> None:
+    known = known_version()
+    ledger = await Ledger.connect(database_url, size=1)
+    empty = await Ledger.connect(empty_database_url, size=1)
+    try:
+        await require_schema(ledger, known)
+        with pytest.raises(MigrationError, match="run a newer version"):
+            await require_schema(ledger, known - 1)
+        for older in (ledger, empty):
+            with pytest.raises(MigrationError, match="run `peakgate migrate`"):
+                await require_schema(older, known + 1)
+    finally:
+        await ledger.close()
+        await empty.close()
+
+
+async def test_a_process_ends_when_the_ledger_becomes_newer_and_does_not_start_again(
+    database_url: str, servers: SessionServers
+) -> None:
+    async with writer_process(database_url, servers) as running:
+        assert running.stdout is not None
+        assert b'"ready": true' in await asyncio.wait_for(running.stdout.readline(), 30)
+        await at_version(database_url, known_version() + 1)
+        _, said = await asyncio.wait_for(running.communicate(), 15)
+    assert running.returncode == 1
+    assert b"ledger_is_newer" in said
+    assert b"Traceback" not in said
+    async with writer_process(database_url, servers) as refused:
+        told, said = await asyncio.wait_for(refused.communicate(), 15)
+    assert (refused.returncode, told) == (1, b"")
+    assert b"run a newer version" in said

@@ -675,7 +675,7 @@ async def test_a_waiting_reader_learns_of_the_confirmation_by_the_bus_and_of_one
         reading.watch.hear(bus.decode(bus.encode(message)))  # type: ignore[arg-type]
     confirmed = await waiting
     assert confirmed is not None and confirmed.status is OrderStatus.CONFIRMED
-    again = await reading.reader.confirmed(OrderId(order), 0.01)
+    again = await reading.reader.confirmed(OrderId(order), 10)
     assert again == confirmed
 
 
@@ -683,6 +683,42 @@ async def test_a_wait_that_ends_before_the_ledger_has_the_order_says_nothing(rea
     (order,) = await reading.floor.reserve(reading.floor.request("vw_1"))
     assert await reading.reader.confirmed(OrderId(order), 0.01) is None
     assert await reading.reader.confirmed(OrderId("ord_forged"), 0.01) is None
+
+
+@pytest.mark.parametrize("answers", [0, 1])
+async def test_a_wait_ends_in_time_on_a_ledger_that_hangs(reading: Reading, answers: int) -> None:
+    """At the first question, and at the one that follows the word of the confirmation."""
+    floor = reading.floor
+    (order,) = await floor.reserve(floor.request("vw_1"))
+    asked = 0
+
+    class HangingLedger:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(floor.ledger_orders, name)
+
+        async def by_place(self, places: Sequence[tuple[int, str]]) -> dict[str, Order]:
+            nonlocal asked
+            asked += 1
+            if asked > answers:
+                await asyncio.Event().wait()
+            return await floor.ledger_orders.by_place(places)
+
+    reader = OrderReader(
+        ledger=HangingLedger(), held={0: floor.held}, book=reading.book, watch=reading.watch, mint=floor.mint
+    )
+    waiting = asyncio.ensure_future(reader.confirmed(OrderId(order), 1.0))
+
+    async def has_asked() -> bool:
+        return asked == 1 and order in reading.watch._futures
+
+    await eventually(has_asked)
+    await floor.written()
+    for message in floor.heard.messages:
+        reading.watch.hear(bus.decode(bus.encode(message)))
+    async with asyncio.timeout(5):
+        assert await waiting is None
+    assert asked == answers + 1
+    assert order not in reading.watch._futures
 
 
 async def test_a_viewers_own_orders_come_newest_first_in_pages(reading: Reading) -> None:

@@ -2,12 +2,14 @@
 reserved, one that was lost, a ledger that is away."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from gateway.api.problems import problem_response
 from gateway.domain.acts import Act
 from gateway.domain.caller import Caller, Role
 from gateway.domain.order import Order
@@ -277,6 +279,13 @@ async def test_a_refund_while_late_money_is_judged_waits_for_the_word(desk: Desk
     assert await states(desk) == [("t1", "waiting", None)]
     with pytest.raises(Unavailable):
         await desk.tell(order, kind=NoticeKind.REFUNDED)
+    with pytest.raises(NotConfirmed) as refused:
+        await desk.payments.report_refund(
+            caller("backend", Role.SERVICE), order, txn="t1", amount_minor=AMOUNT, key="r1"
+        )
+    problem = json.loads(problem_response(refused.value, request_id="req_1").body)  # type: ignore[arg-type]
+    assert (problem["code"], problem["retryable"]) == ("not_confirmed", True)
+    assert problem["title"].startswith("The payment") and problem["detail"].startswith("The payment")
     await desk.floor.give_back.drain(SHARD)
     await desk.floor.late.settle(SHARD)
     await desk.floor.written()

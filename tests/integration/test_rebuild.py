@@ -15,7 +15,7 @@ from gateway.flows.epochs import Epochs
 from gateway.flows.order_watch import OrderWatch
 from gateway.flows.orders import OrderReader
 from gateway.flows.sale_book import SaleBook
-from gateway.hot.connect import KnownServers, connect
+from gateway.hot.connect import KnownServers, connect, hot_errors
 from gateway.hot.orders import HotOrders
 from gateway.hot.scripts import Scripts
 from gateway.hot.shard import HotShard
@@ -23,6 +23,7 @@ from gateway.keeper.rebuild import doubt, goes_on
 from gateway.ledger import rebuild as ledger_rebuild
 from gateway.ledger.shards import Standing
 from gateway.wire import bus
+from tests.support.moving_name import MovingName, moving_name
 from tests.support.own_valkey import OwnValkey, own_valkey
 from tests.support.rebuilding import (
     Died,
@@ -594,6 +595,101 @@ async def test_a_process_that_saw_more_than_the_server_has_now_asks_for_a_recoun
     await client.aclose()
 
 
+# A name that comes to lead to another server, while the one before lives on and every connection to it stays.
+
+
+@pytest.fixture
+async def name(valkey: OwnValkey) -> AsyncIterator[MovingName]:
+    async with moving_name(valkey.url) as name:
+        yield name
+
+
+@pytest.fixture
+async def named_floor(database_url: str, name: MovingName) -> AsyncIterator[ShopFloor]:
+    async with shop_floor(database_url, name.url, items=ITEMS) as floor:
+        await floor.keeper.step()
+        yield floor
+
+
+async def seen(floor: ShopFloor) -> None:
+    """The keeper, connected since before, looks until it sees that something is wrong."""
+
+    async def wrong() -> bool:
+        return bool((await floor.rebuilder.look(SHARD))[2])
+
+    await eventually(wrong, within_s=3)
+
+
+async def test_everybody_follows_a_name_that_leads_to_another_server(
+    named_floor: ShopFloor, name: MovingName, valkey_url: str
+) -> None:
+    floor, known = named_floor, KnownServers()
+    orders, hot, client = guarded(floor, known)
+    following = Epochs(shards=floor.shards, hot={SHARD: hot}, known=known)
+    await following.look()
+    reading = connect(name.url, max_connections=3, reply_timeout_s=5.0)
+    async with floor.writing(floor.writer(client=reading)):
+        await orders.decide(floor.sale.sale_no, [floor.request("vw_1")])
+        await floor.applied(1)
+        name.target = valkey_url
+        await seen(floor)
+        await floor.rebuilder.mend(SHARD)
+        assert await epochs(floor) == [(1, 1, "missing", "recount")]
+        await following.look()
+        (answer,) = await orders.decide(floor.sale.sale_no, [floor.request("vw_2")])
+        assert isinstance(answer, OrderAnswer)
+        await floor.applied(1, within_s=3)
+    assert await floor.statuses() == ["confirmed"] * 2
+    for each in (client, reading):
+        await each.aclose()
+
+
+async def test_a_rebuild_is_given_what_the_new_server_holds_of_the_epoch_by_a_writer_on_the_old_one(
+    named_floor: ShopFloor, name: MovingName, valkey_url: str
+) -> None:
+    floor = named_floor
+    reading = connect(name.url, max_connections=3, reply_timeout_s=5.0)
+    async with floor.writing(floor.writer(client=reading)) as writer:
+        await floor.reserve(floor.request("vw_1"))
+        await floor.applied()
+        name.target = valkey_url
+        await floor.client.connection_pool.disconnect()
+        # As it would have come from the server before, with an order that the ledger has not heard of.
+        await floor.client.hset(floor.keys.shard, mapping={"epoch": 1, "seq": 1, "open": 1})
+        await floor.forge_orders([["vw_2", "k1", "f", 1, 1, 1900, ""]], at_ms=await floor.now_ms())
+        assert await floor.cursor() == 1 and writer.caught_up.is_set()
+        await floor.rebuilder.mend(SHARD)
+    assert await epochs(floor) == [(1, 2, "server", "recount")]
+    assert await floor.statuses() == ["confirmed"] * 2
+    await stands_as_the_ledger(floor)
+    await reading.aclose()
+
+
+async def test_a_call_under_way_is_not_left_on_a_server_that_no_epoch_names_any_more(floor: ShopFloor) -> None:
+    known = KnownServers((await floor.shards.standing(SHARD)).run_id or "")
+    client = connect(floor.valkey_url, max_connections=2, reply_timeout_s=None, known=known)
+    waiting = asyncio.create_task(_waits(client))
+    idle = await client.client_id()
+
+    async def blocked() -> bool:
+        return any("blpop" in each["cmd"] for each in await floor.client.client_list())
+
+    await eventually(blocked)
+    known.learn([(await floor.shards.standing(SHARD)).run_id])
+    assert await client.client_id() == idle, "nothing is new"
+    known.learn(["another"])
+    with pytest.raises(HotUnavailable):
+        await asyncio.wait_for(waiting, 1)
+    with pytest.raises(ServerUnknown):
+        await _waits(client)
+    await client.aclose()
+
+
+async def _waits(client: Any) -> None:
+    with hot_errors():
+        await client.blpop(["nothing"], timeout=0)
+
+
 # Real deaths of a real server.
 
 
@@ -844,3 +940,27 @@ def test_an_epoch_that_was_begun_is_gone_on_with_only_if_nothing_was_sold_in_it(
     row: dict[str, Any], stand: dict[str, Any], may: bool
 ) -> None:
     assert goes_on(standing(reopen="recount", **row), Stand(**stand)) is may
+
+
+async def test_a_hosts_key_has_its_effect_once_across_a_recount(floor: ShopFloor) -> None:
+    act: dict[str, Any] = {"actor": "host_1", "item_no": 1, "value": 5, "key": "once", "fingerprint": "f", "shop": SHOP}
+    await floor.control.act(floor.sale.sale_no, Act.STOCK, **act)
+    await floor.written()
+    await floor.ledger.execute("UPDATE shards SET wants = 'hand'")
+    await floor.keeper.step()
+    assert (await floor.control.act(floor.sale.sale_no, Act.STOCK, **act)).replayed
+    assert await floor.counts() == (25, 25, 0)
+
+
+async def test_an_act_whose_key_had_its_effect_changes_nothing_in_the_ledger_and_the_shard_is_recounted(
+    floor: ShopFloor,
+) -> None:
+    act: dict[str, Any] = {"actor": "host_1", "item_no": 1, "value": 5, "key": "once", "fingerprint": "f", "shop": SHOP}
+    await floor.control.act(floor.sale.sale_no, Act.STOCK, **act)
+    await floor.written()
+    await floor.client.delete(floor.keys.acts)
+    await floor.control.act(floor.sale.sale_no, Act.STOCK, **act)
+    await floor.written()
+    await floor.keeper.step()
+    assert await floor.counts() == (25, 25, 0)
+    assert [row["after"] for row in await floor.ledger.fetch("SELECT after FROM acts ORDER BY seq")] == ["25", None]

@@ -1,5 +1,5 @@
-"""The life of an order after its confirmation, in the real ledger and the real Valkey: paid, cancelled, expired, revived by
-late money, refunded. The units stand where the audit expects them after every step."""
+"""The life of an order after its confirmation, in the real ledger and the real Valkey: paid, cancelled, expired,
+revived by late money, refunded. The units stand where the audit expects them after every step."""
 
 import asyncio
 import itertools
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway import points
 from gateway.domain.settle import SettleAct, Settled
 from gateway.keeper.deadlines import ORDERS_AT_ONCE
 from tests.support.shop_floor import SHARD, ShopFloor, item, make_sale, shop_floor
@@ -201,6 +202,22 @@ async def test_orders_expire_after_their_deadline_and_not_before(floor: ShopFloo
     assert await floor.ledger.fetch("SELECT * FROM deadlines") == []
 
 
+async def test_the_points_of_expiry_are_reached_only_when_something_is_due(
+    floor: ShopFloor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached: list[str] = []
+    monkeypatch.setattr(points, "reach", reached.append)
+    await confirmed(floor)
+    assert await floor.deadlines.sweep(SHARD) == 0
+    assert not [point for point in reached if point.startswith("expire.")]
+    await pass_deadlines(floor)
+    assert await floor.deadlines.sweep(SHARD) == 1
+    assert [point for point in reached if point.startswith("expire.")] == [
+        "expire.commit.before",
+        "expire.commit.after",
+    ]
+
+
 async def test_an_order_that_was_paid_in_time_does_not_expire(floor: ShopFloor, till: Till) -> None:
     order = await confirmed(floor)
     await till.pay(order)
@@ -262,6 +279,26 @@ async def test_late_money_brings_the_order_back_while_a_unit_is_free(floor: Shop
     assert await payment_states(floor) == [("a", "applied", None)]
     assert await ledger_counts(floor) == (0, 1, 1)
     assert floor.heard.states()["vw_1"] == ("paid", "")
+
+
+async def test_late_money_that_the_ledger_cannot_take_is_to_be_refunded_and_its_units_are_recounted(
+    floor: ShopFloor, till: Till
+) -> None:
+    await floor.keeper.step()
+    order = await expired(floor)
+    await till.pay(order, txn="a")
+    await floor.late.settle(SHARD)
+    assert await floor.counts() == (10, 9, 0)
+    await floor.ledger.execute("ALTER TABLE revivals ADD CHECK (seq < 0)")
+    await floor.written()
+    assert await floor.parked() == [(2, 2)]
+    assert await payment_states(floor) == [("a", "refund_due", "data")]
+    assert await status_of(floor, order) == "refund_due"
+    async with floor.writing():
+        await floor.keeper.step()
+    await floor.late.settle(SHARD)
+    assert await floor.counts() == (10, 10, 0)
+    assert (await floor.shards.standing(SHARD)).wants is None
 
 
 async def test_late_money_is_to_be_refunded_when_the_units_are_gone(floor: ShopFloor, till: Till) -> None:
@@ -343,3 +380,28 @@ async def test_a_refund_told_before_its_payment_leaves_nothing_to_give_back(floo
     assert (await till.pay(order, txn="a", keep=True)).word == "replayed"
     assert await payment_states(floor) == [("a", "refunded", "refund_first")]
     assert await status_of(floor, order) == "confirmed"
+
+
+async def test_a_part_given_back_before_the_payment_is_told_of_leaves_the_money_for_people(
+    floor: ShopFloor, till: Till
+) -> None:
+    order = await confirmed(floor)
+    more: dict[str, Any] = {"provider": "bank", "keep": True, "paid_at_ms": 1_700_000_000_000}
+    await till.refund(order, "a", amount=500, **more)
+    assert (await till.pay(order, txn="a", keep=True)).word == "done"
+    assert await payment_states(floor) == [("a", "refund_due", "refunded_in_part")]
+    assert (await till.pay(order, txn="a", keep=True)).word == "replayed"
+
+
+# The outbox.
+
+
+async def test_units_come_back_also_in_a_ledger_whose_numbers_went_back(floor: ShopFloor) -> None:
+    for number in range(3):
+        await expired(floor, f"vw_{number}")
+    # As after a standby that had not the last of it was promoted, or a restore.
+    await floor.ledger.execute("UPDATE shards SET outbox_no = 0")
+    await floor.keeper.step()
+    await expired(floor, "vw_9")
+    assert await floor.counts() == (10, 10, 0)
+    assert await floor.outbox.pending(SHARD, limit=1) == []

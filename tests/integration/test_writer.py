@@ -272,7 +272,7 @@ async def test_what_valkey_reserved_wrongly_is_refused_with_its_reason_and_given
         await floor.give_back.drain(SHARD)
         assert (await floor.counts())[1:] == (left_before, held_before)
     assert await floor.outbox.pending(SHARD, limit=10) == []
-    assert (await floor.held.held_by(floor.sale.sale_no, [("vw_1", "k1")]))[0] is None, "the key is free again"
+    assert (await floor.held.held_by(floor.sale.sale_no, [("vw_1", "k1")]))[0] == [None], "the key is free again"
 
 
 async def test_a_release_whose_reply_was_lost_is_not_given_back_twice(floor: ShopFloor) -> None:
@@ -400,13 +400,14 @@ async def test_a_parked_order_is_released_and_told_as_refused_and_its_row_says_s
     order_ids = await floor.reserve(*requests)
     await floor.written()
     assert await floor.parked() == [(2, 2)]
+    assert (await floor.shards.standing(SHARD)).wants is None, "its units come back by the outbox"
     entry = await floor.ledger.fetchval("SELECT entry FROM parked")
     assert b"vw_1" in entry
     assert floor.heard.states()["vw_1"] == ("refused", "ledger")
     await floor.give_back.drain(SHARD)
     await floor.give_back.drain(SHARD)
     assert (await floor.counts(2))[1:] == (998, 2)
-    assert (await floor.held.held_by(floor.sale.sale_no, [("vw_1", "k1")]))[0] is None
+    assert (await floor.held.held_by(floor.sale.sale_no, [("vw_1", "k1")]))[0] == [None]
     found = await floor.ledger_orders.by_place([(floor.sale.sale_no, order_ids[1])])
     assert found[order_ids[1]].status == "refused"
 
@@ -427,6 +428,7 @@ async def test_an_entry_the_ledger_cannot_take_ends_no_process_and_is_parked(flo
         await floor.applied(3, within_s=5)
     assert await floor.statuses() == ["confirmed", "confirmed"]
     assert await floor.parked() == [(2, 2)]
+    assert (await floor.shards.standing(SHARD)).wants == "parked", "what Valkey took for it the ledger does not have"
 
 
 # PostgreSQL away.

@@ -11,7 +11,8 @@ from tests.support.servers import SessionServers
 
 @pytest.fixture(params=["valkey", "redis"])
 def lua_server(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
-    """(name, address) of a server that runs the scripts: the one that is shipped, and Debian's where it is installed."""
+    """(name, address) of a server that runs the scripts: the one that is shipped, and Debian's where it is
+    installed."""
     if request.param == "valkey":
         servers: SessionServers = request.getfixturevalue("servers")
         yield "valkey", servers.urls.valkey_url

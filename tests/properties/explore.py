@@ -4,7 +4,8 @@ from array import array
 from collections import deque
 from dataclasses import dataclass, field
 
-from tests.properties.small_world import PROGRESS, STATUS, Broken, Plan, State, Step, World, check, check_rest, steps_of, take
+from tests.properties.small_steps import PROGRESS, steps_of, take
+from tests.properties.small_world import STATUS, Broken, Plan, State, Step, World, check, check_rest
 
 
 @dataclass(slots=True)
@@ -29,8 +30,19 @@ class Explored:
 
 
 class BrokenOnTheWay(AssertionError):
-    def __init__(self, why: str, way: list[Step]) -> None:
-        super().__init__("\n  ".join([why, *(" ".join(map(str, step)) for step in way)]))
+    """A promise that is not kept, and a shortest way to where it is not."""
+
+    def __init__(self, plan: Plan, why: str, way: list[Step]) -> None:
+        world, told = World(plan), [f"{plan.name}: {why}"]
+        for step in way:
+            told.append(" ".join(map(str, step)))
+            if step[0] == "rebuild":
+                told[-1] += f": {world.slots[step[1]][0]}"
+            try:
+                take(world, step)
+            except Broken:
+                break
+        super().__init__("\n  ".join(told))
         self.why = why
         self.way = way
 
@@ -63,9 +75,9 @@ def explore(plan: Plan, *, most: int = 10_000_000) -> Explored:
                 if then not in numbers:
                     check(after)
             except Broken as error:
-                raise BrokenOnTheWay(str(error), [*found.way_to(state), step]) from None
+                raise BrokenOnTheWay(plan, str(error), [*found.way_to(state), step]) from None
             found.transitions += 1
-            kind = _kind(world, step, word)
+            kind = kind_of(world, step, word)
             if kind not in found.edges:
                 found.edges[kind] = (state, step)
             if then not in numbers:
@@ -83,17 +95,18 @@ def explore(plan: Plan, *, most: int = 10_000_000) -> Explored:
             try:
                 check_rest(world)
             except Broken as error:
-                raise BrokenOnTheWay(str(error), found.way_to(state)) from None
+                raise BrokenOnTheWay(plan, str(error), found.way_to(state)) from None
             rests.append(number)
     found.states, found.at_rest = len(numbers), len(rests)
     stuck = _never_rests(len(numbers), progress_from, progress_to, rests)
     if stuck is not None:
         state = next(each for each, number in numbers.items() if number == stuck)
-        raise BrokenOnTheWay("it never comes to rest", found.way_to(state))
+        raise BrokenOnTheWay(plan, "it never comes to rest", found.way_to(state))
     return found
 
 
-def _kind(world: World, step: Step, word: str) -> tuple[str, ...]:
+def kind_of(world: World, step: Step, word: str) -> tuple[str, ...]:
+    """What the step is, in which situation; ways that pass all kinds pass all that the code does."""
     name, *where = step
     if name in ("rebuild", "give_up", "look"):
         slot = world.slots[where[0]]

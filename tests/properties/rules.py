@@ -1,7 +1,7 @@
 """The rules of the scripts in plain words: one shard as Valkey has it, beside the ledger it belongs to.
 
-Nothing is counted up and down here as the scripts do it. Units are claims that are held, sold or back; what is left, what is
-held and what a viewer has are sums over them.
+Nothing is counted up and down here as the scripts do it. Units are claims that are held, sold or back; what is left,
+what is held and what a viewer has are sums over them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -140,7 +140,7 @@ class Shard:
     applied: int = 0
     released: int = 0
     opens_up_to: int | None = None
-    loaded: int = 0
+    loaded: int | None = None
     """The token of the last rebuild that ended."""
     stream: list[Entry] = field(default_factory=list)
     acts: dict[tuple[str, str], tuple[str, int, int]] = field(default_factory=dict)
@@ -403,7 +403,7 @@ class Shard:
     # What must hold whatever happened.
 
     def conserved(self) -> bool:
-        """Every unit of stock is somewhere, once, and Valkey and the ledger agree about where, less what is on its way."""
+        """Every unit of stock is somewhere, once; Valkey and the ledger agree about where, less what is on its way."""
         for sale in self.sales.values():
             for no, item in sale.items.items():
                 taken = pending = 0

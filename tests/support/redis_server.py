@@ -1,5 +1,5 @@
-"""Another server than the one that is shipped, on which the scripts must do the same: Debian's `redis-server`, where it is
-installed."""
+"""Another server than the one that is shipped, on which the scripts must do the same: Debian's `redis-server`, where it
+is installed."""
 
 import os
 import re

@@ -115,6 +115,9 @@ class WatchedLedger:
     async def park_entry(self, at: Place, *, reason: str, entry: bytes) -> None:
         await self.real.park_entry(at, reason=reason, entry=entry)
 
+    async def park_late(self, at: Place, *, payment_no: int, reason: str, entry: bytes) -> None:
+        await self.real.park_late(at, payment_no=payment_no, reason=reason, entry=entry)
+
     async def park_order(self, at: Place, orders: OrderColumns, *, reason: str, entry: bytes) -> None:
         await self.real.park_order(at, orders, reason=reason, entry=entry)
 

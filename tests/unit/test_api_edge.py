@@ -205,6 +205,7 @@ async def test_not_ready_is_said_and_alive_too() -> None:
         ("control", "POST", "/v1/orders", False),
         ("control", "POST", "/v1/orders/ord_1/pay", False),
         ("public", "POST", "/v1/orders/ord_1/payments", False),
+        ("public", "GET", "/v1/payments", False),
         ("public", "POST", "/v1/payments/tins/bank/webhook", False),
         ("all", "GET", "/sandbox/chk_1", False),
         ("control", "GET", "/livez", True),

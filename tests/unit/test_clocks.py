@@ -143,14 +143,12 @@ async def test_before_the_first_comparison_nothing_is_trusted_and_nothing_paused
     assert keeper.clocks.trusted
 
 
-async def test_what_an_earlier_keeper_left_paused_is_resumed_once(keeper: Keeper) -> None:
+async def test_what_another_keeper_left_paused_is_resumed(keeper: Keeper) -> None:
     fresh = Keeper()
-    fresh.hot.paused = {0: 1, 1: 1}
-    await fresh.look()
-    assert fresh.hot.paused == {}
-    writes = fresh.hot.writes
-    await fresh.look(5)
-    assert fresh.hot.writes == writes
+    for _ in range(2):  # also when an older file of Valkey brings it back later
+        fresh.hot.paused = {0: 1, 1: 1}
+        await fresh.look(6)
+        assert fresh.hot.paused == {}
 
 
 async def test_a_skew_pauses_opening_at_the_time_that_was_trusted_last(keeper: Keeper) -> None:
@@ -161,8 +159,8 @@ async def test_a_skew_pauses_opening_at_the_time_that_was_trusted_last(keeper: K
     assert not keeper.clocks.trusted
     assert keeper.hot.paused == {0: trusted_ms, 1: trusted_ms}
     assert [line["log_level"] for line in logs if line["event"] == "clocks_not_trusted"] == ["critical"], "said once"
-    assert CLOCK_TRUSTED._value.get() == 0
-    assert CLOCK_SKEW_SECONDS._value.get() == pytest.approx(HOUR_S)
+    assert CLOCK_TRUSTED.value == 0
+    assert CLOCK_SKEW_SECONDS.value == pytest.approx(HOUR_S)
 
 
 async def test_a_shard_that_valkey_got_back_meanwhile_is_paused_too(keeper: Keeper) -> None:
@@ -257,7 +255,7 @@ async def test_answers_that_took_long_are_not_compared(keeper: Keeper) -> None:
 async def test_half_of_the_round_trip_is_not_taken_for_a_difference(keeper: Keeper) -> None:
     keeper.ledger.takes_s = SLOWEST_S * 0.9
     await keeper.look()
-    assert CLOCK_SKEW_SECONDS._value.get() == pytest.approx(0, abs=1e-6)
+    assert CLOCK_SKEW_SECONDS.value == pytest.approx(0, abs=1e-6)
 
 
 async def test_with_valkey_away_orders_expire_by_the_ledgers_clock(keeper: Keeper) -> None:

@@ -94,8 +94,9 @@ class Everything:
         return self.is_reached
 
     async def find(self, *asked: Any) -> Any:
-        if len(asked) == 2:  # an effect
-            return self.effect
+        if len(asked) == 2:  # an effect; the ledger remembers the key of an act that it took
+            kept = self.waited and self.is_reached and not self.refused and self.waited[-1][2]
+            return self.effect or ("sale_7" if kept else None)
         if not self.readable and self.acts:
             raise LedgerUnavailable
         return SALE if asked[0] == 7 else None

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 
 from gateway import metrics
-from gateway.metrics import LoopCounter, LoopHistogram
+from gateway.metrics import LoopCounter, LoopHistogram, SaidGauge
 
 
 @pytest.fixture
@@ -79,3 +79,10 @@ def test_every_metric_of_the_gateway_is_exposed_under_its_name() -> None:
     text = generate_latest(REGISTRY).decode()
     for name in ("peakgate_orders_total", "peakgate_order_seconds", "peakgate_confirm_seconds", "peakgate_backlog"):
         assert f"# HELP {name} " in text
+
+
+def test_a_gauge_of_what_only_one_process_looks_at_says_nothing_elsewhere(registry: CollectorRegistry) -> None:
+    gauge = SaidGauge("peakgate_trust", "Trust.")
+    assert not [line for line in exposed(registry) if line.startswith("peakgate_trust")]
+    gauge.set(0)
+    assert "peakgate_trust 0.0" in exposed(registry)

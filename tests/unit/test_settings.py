@@ -143,12 +143,28 @@ def test_settings_are_frozen_and_each_has_a_meaning() -> None:
     assert all(line.meaning for line in settings.lines())
 
 
-def test_payments_are_played_in_development_alone_unless_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_payments_are_played_in_development_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_settings().sandbox == "off"
     assert read_settings(dev=True).sandbox == "page"
     assert read_settings(dev=True, surface="public").sandbox == "off"
     monkeypatch.setenv("PEAKGATE_SANDBOX", "auto")
-    assert read_settings().sandbox == "auto"
+    assert read_settings(dev=True).sandbox == "auto"
     with pytest.raises(SettingsError) as caught:
-        read_settings(surface="control")
+        read_settings(dev=True, surface="control")
     assert caught.value.param == "PEAKGATE_SANDBOX"
+
+
+@pytest.mark.parametrize("mode", ["page", "auto"])
+def test_payments_that_are_played_outside_of_development_are_refused(
+    monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setenv("PEAKGATE_SANDBOX", mode)
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+    assert caught.value.param == "PEAKGATE_SANDBOX"
+    assert caught.value.message == f"PEAKGATE_SANDBOX is {mode}; allowed is: off, unless PEAKGATE_DEV is true"
+    monkeypatch.setenv("PEAKGATE_DEV", "true")
+    assert read_settings().sandbox == mode
+    monkeypatch.setenv("PEAKGATE_SANDBOX", "off")
+    monkeypatch.delenv("PEAKGATE_DEV")
+    assert read_settings().sandbox == "off"

@@ -4,13 +4,15 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from gateway.api.bodies import read_body, read_json_bytes, required_key
+from gateway.api.bodies import page_of, read_body, read_json_bytes, required_key
 from gateway.api.callers import Callers
 from gateway.api.messages import ReportedPayment, ReportedRefund, instant_ms
 from gateway.api.middleware import Audience
 from gateway.api.replies import (
+    PageReply,
     UnknownOrderReply,
     json_reply,
+    owed_reply,
     paying_reply,
     payment_reply,
     plain,
@@ -18,7 +20,7 @@ from gateway.api.replies import (
 )
 from gateway.api.routes import Route
 from gateway.domain.caller import Caller, Role
-from gateway.errors import GatewayError, NotFound, OutcomeUnknown, Unauthorized
+from gateway.errors import GatewayError, Invalid, NotFound, OutcomeUnknown, Unauthorized
 from gateway.flows.pay import PayOrder
 from gateway.flows.payments import Payments, Reported
 from gateway.flows.sale_book import SaleBook
@@ -38,6 +40,7 @@ class PaymentRoutes:
         yield Route("POST", "/v1/orders/{order}/pay", self.pay, Audience.VIEWERS)
         yield Route("POST", "/v1/orders/{order}/payments", self.report_payment, Audience.HOSTS)
         yield Route("POST", "/v1/orders/{order}/refunds", self.report_refund, Audience.HOSTS)
+        yield Route("GET", "/v1/payments", self.owed, Audience.HOSTS)
         yield Route("POST", "/v1/payments/{shop}/{provider}/webhook", self.notice, Audience.PROVIDERS)
 
     async def pay(self, request: web.Request) -> web.Response:
@@ -69,6 +72,15 @@ class PaymentRoutes:
             caller, order_id, txn=body.txn, amount_minor=body.amount_minor, key=key
         )
         return await self._shown(caller, order_id, reported)
+
+    async def owed(self, request: web.Request) -> web.Response:
+        """What the shop is to give back. Other payments are read with their order."""
+        caller = await self._callers.of(request, Role.SERVICE, Role.HOST)
+        page = page_of(request)
+        if request.query.get("state") != "refund_due":
+            raise Invalid("Payments are listed by state=refund_due.", param="state")
+        owed, next_cursor = await self._payments.owed(caller, limit=page.limit, after=page.after)
+        return json_reply(PageReply(items=[owed_reply(each) for each in owed], next=next_cursor))
 
     async def notice(self, request: web.Request) -> web.Response:
         """Whatever is answered with 2xx is done with; a provider repeats the rest."""

@@ -314,7 +314,13 @@ BEGIN
         ELSIF a."do" = 'pay' THEN
             SELECT * INTO p FROM payments x
              WHERE x.shop_no = a.shop_no AND x.provider = a.provider AND x.txn = a.txn;
-            IF FOUND THEN
+            IF FOUND AND p.reason = 'refund_first' AND p.order_id = a."order" AND p.amount_minor <> a.amount THEN
+                -- A part was given back before the whole was told of: people have to look, and the money is not forgotten.
+                word := 'done';
+                UPDATE payments x SET state = 'refund_due', reason = 'refunded_in_part', amount_minor = a.amount,
+                       refunded_at = NULL
+                 WHERE x.payment_no = p.payment_no;
+            ELSIF FOUND THEN
                 word := CASE WHEN p.order_id = a."order" AND p.amount_minor = a.amount THEN 'replayed' ELSE 'txn_reused' END;
             ELSIF NOT found_it AND NOT a.keep THEN word := 'not_found';
             ELSIF found_it AND NOT a.keep AND a.amount <> o.amount_minor THEN word := 'amount_mismatch';
@@ -386,7 +392,8 @@ BEGIN
 END $$;
 
 -- One control act of the stream, now also a price. Returns whether it took effect: what the ledger cannot take (stock under
--- held + sold, a price under the floor) is stored with after = NULL and changes nothing.
+-- held + sold, a price under the floor, a key that has had its effect) is stored with after = NULL and changes nothing; since
+-- Valkey has it in force, the shard has to be recounted.
 CREATE OR REPLACE FUNCTION apply_act(
     p_shard smallint, p_epoch integer, p_from bigint, p_to bigint, p_token bigint,
     p_sale integer, p_act text, p_item smallint, p_value bigint, p_actor text, p_at_ms bigint,
@@ -397,7 +404,10 @@ DECLARE
     became text;
 BEGIN
     PERFORM move_cursor(p_shard, p_epoch, p_from, p_to, p_token);
-    IF p_act = 'stock' THEN
+    IF EXISTS (SELECT FROM effects e JOIN sales s ON s.shop_no = e.shop_no
+                WHERE s.sale_no = p_sale AND e.caller = p_actor AND e.kind = p_effect_kind AND e.key = p_effect_key) THEN
+        was := NULL;
+    ELSIF p_act = 'stock' THEN
         SELECT stock::text INTO was FROM sale_items WHERE sale_no = p_sale AND item_no = p_item;
         UPDATE sale_items SET stock = stock + p_value
          WHERE sale_no = p_sale AND item_no = p_item AND stock + p_value >= held + sold
@@ -417,6 +427,9 @@ BEGIN
         RETURNING concat(hold, ' ', opens_at_ms) INTO became;
     END IF;
     INSERT INTO acts VALUES (p_shard, p_epoch, p_to, p_sale, p_act, p_actor, p_at_ms, was, became, p_reason);
+    IF became IS NULL AND p_act IN ('stock', 'price') THEN
+        UPDATE shards SET wants = coalesce(wants, 'act') WHERE shard = p_shard;
+    END IF;
     -- Only effects are remembered by key.
     IF p_effect_key IS NOT NULL AND became IS NOT NULL THEN
         INSERT INTO effects (shop_no, caller, kind, key, fingerprint, object)

@@ -41,6 +41,50 @@ BEGIN
     UPDATE shards SET wants = coalesce(wants, 'gap') WHERE shard = p_shard;
 END $$;
 
+-- Moves the cursor past an entry that the ledger cannot take; it is kept for people. What Valkey took for it the ledger
+-- does not have, so the shard has to be recounted.
+CREATE OR REPLACE FUNCTION park_entry(
+    p_shard smallint, p_epoch integer, p_from bigint, p_to bigint, p_token bigint, p_reason text, p_entry bytea)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM move_cursor(p_shard, p_epoch, p_from, p_to, p_token);
+    INSERT INTO parked (shard, epoch, first_seq, last_seq, reason, entry)
+        VALUES (p_shard, p_epoch, p_from + 1, p_to, p_reason, p_entry);
+    UPDATE shards SET wants = coalesce(wants, 'parked') WHERE shard = p_shard;
+END $$;
+
+-- The same for late money. Its order cannot be brought back, and asking Valkey again would end here again.
+CREATE FUNCTION park_late(
+    p_shard smallint, p_epoch integer, p_from bigint, p_to bigint, p_token bigint, p_reason text, p_entry bytea,
+    p_payment_no bigint)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM park_entry(p_shard, p_epoch, p_from, p_to, p_token, p_reason, p_entry);
+    PERFORM refund_late(p_payment_no, 'data');
+END $$;
+
+-- The same for one order: beside the entry it is a refused row, so that it can be asked for. Its units go back by the
+-- outbox, so nothing has to be recounted.
+CREATE OR REPLACE FUNCTION park_order(
+    p_shard smallint, p_epoch integer, p_from bigint, p_to bigint, p_token bigint, p_reason text, p_entry bytea,
+    p_sale integer, p_item smallint, p_order_id text, p_viewer text, p_key text, p_fingerprint text,
+    p_quantity integer, p_price bigint, p_at_ms bigint)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    next_no bigint;
+BEGIN
+    PERFORM move_cursor(p_shard, p_epoch, p_from, p_to, p_token);
+    INSERT INTO parked (shard, epoch, first_seq, last_seq, reason, entry)
+        VALUES (p_shard, p_epoch, p_from + 1, p_to, p_reason, p_entry);
+    INSERT INTO orders (sale_no, order_id, viewer, item_no, quantity, price_minor, amount_minor, status, reason, epoch,
+                        seq, created_at_ms, fingerprint)
+        VALUES (p_sale, p_order_id, p_viewer, p_item, p_quantity, p_price, p_price * p_quantity, 'refused', 'data',
+                p_epoch, p_to, p_at_ms, p_fingerprint);
+    UPDATE shards SET outbox_no = outbox_no + 1 WHERE shard = p_shard RETURNING outbox_no INTO next_no;
+    INSERT INTO outbox (shard, no, sale_no, item_no, viewer, key, epoch, seq, quantity)
+        VALUES (p_shard, next_no, p_sale, p_item, p_viewer, p_key, p_epoch, p_to, p_quantity);
+END $$;
+
 -- Ends the epoch of a shard whose cursor stands where the caller drained it to, and begins another on the server named.
 -- Returns the token of the rebuild. Raises PG003 when the shard does not stand there any more.
 CREATE FUNCTION next_epoch(p_shard smallint, p_epoch integer, p_last_seq bigint, p_next integer, p_run_id text,
