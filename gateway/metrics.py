@@ -90,9 +90,7 @@ SETTLED = Counter("peakgate_settled", "Payments, refunds and cancels, by how the
 SETTLE_SIZE = Histogram("peakgate_settle_size", "Payments, refunds and cancels in one transaction.", buckets=_SIZES)
 NOTICES = Counter("peakgate_payment_notices", "Notices of payment providers, by what became of them.", ["outcome"])
 SHARD_OPEN = Gauge("peakgate_shard_open", "1 while the shard sells, 0 while it is shut.", ["shard"])
-CLOCK_SKEW_SECONDS = SaidGauge(
-    "peakgate_clock_skew_seconds", "Valkey's clock less PostgreSQL's, when compared last."
-)
+CLOCK_SKEW_SECONDS = SaidGauge("peakgate_clock_skew_seconds", "Valkey's clock less PostgreSQL's, when compared last.")
 CLOCK_TRUSTED = SaidGauge(
     "peakgate_clock_trusted", "1 while the servers' clocks are believed; else none opens or ends."
 )

@@ -68,9 +68,11 @@ class _Pool(redis.BlockingConnectionPool):
     """Nothing here waits, so no connection changes hands meanwhile."""
 
     def cut(self, *, but: frozenset[str]) -> None:
-        """Closes all connections, also under calls that wait, but those to the server that is the only one named."""
+        """Closes all connections, also under calls that wait, but those to the server that is the only one named. One
+        that is being opened has not been judged yet, and will be by the new names."""
         for connection in (*self._available_connections, *self._in_use_connections):
-            if but != {getattr(connection, "server", "")}:
+            server = getattr(connection, "server", "")
+            if server and but != {server}:
                 _close(connection)
 
     def renew(self) -> None:

@@ -22,6 +22,8 @@ class MovingName:
         there, back = await (opened or asyncio.open_connection(url.hostname, url.port))
         try:
             await asyncio.gather(_pump(reader, back), _pump(there, writer))
+        except asyncio.CancelledError:
+            pass  # by `close`; the server of the streams would complain of it
         finally:
             back.close()
             writer.close()
