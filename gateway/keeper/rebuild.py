@@ -117,7 +117,11 @@ class Rebuilder:
         points.reach("rebuild.shut")
         last_seq = await self._drained(hot, shard, row.epoch)
         points.reach("rebuild.drained")
+        drained = row.epoch
         row, stand = await self._ledger.standing(shard), await hot.stand()
+        if row.epoch != drained:
+            # Overtaken: what was drained is not the epoch that the other one began, and Valkey may sell in that.
+            raise RebuildLost(f"shard {shard} is in epoch {row.epoch}")
         whole = (
             why not in {"missing", "behind", "epoch"}
             and row.wants is None

@@ -68,11 +68,11 @@ def _wait(w: World, slot: int, epoch: int, last: int, kept: bool, run: int) -> s
         return _goes(w, slot)
     if w.cursor < last:
         return None
-    return _goes(w, slot, "judge", w.cursor, kept, run)
+    return _goes(w, slot, "judge", epoch, w.cursor, kept, run)
 
 
-def _judge(w: World, slot: int, seq: int, kept: bool, run: int) -> str | None:
-    if w.v_run != run:
+def _judge(w: World, slot: int, epoch: int, seq: int, kept: bool, run: int) -> str | None:
+    if w.v_run != run or w.epoch != epoch:
         return _goes(w, slot)
     v_epoch = w.v_epoch if w.there == THERE else 0
     whole = kept and (v_epoch, w.v_seq) == (w.epoch, seq) and w.forgotten <= w.released <= w.outbox_no

@@ -59,7 +59,7 @@ MEMORY: dict[str, tuple[str, ...]] = {
     "shut": ("epoch", "epoch", "kept", "run"),
     "drain": ("epoch", "kept", "run"),
     "wait": ("epoch", "last", "kept", "run"),
-    "judge": ("seq", "kept", "run"),
+    "judge": ("epoch", "seq", "kept", "run"),
     "move": ("epoch", "seq", "epoch", "how", "run"),
     "advance": ("token", "epoch", "seq", "epoch", "run"),
     "retake": ("token", "epoch", "run"),

@@ -64,13 +64,12 @@ def test_no_promise_is_broken_in_any_state_of(plan: Plan) -> None:
     assert found.at_rest > 0
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=BrokenOnTheWay,
-    reason="a rebuilder that was overtaken ends an epoch in which Valkey sells; what it reserved there is lost",
-)
 @pytest.mark.parametrize("plan", TWO_REBUILDERS, ids=lambda plan: plan.name)
-def test_no_promise_is_broken_between(plan: Plan) -> None:
+def test_no_promise_is_broken_between(plan: Plan, request: pytest.FixtureRequest) -> None:
+    if "empty" in plan.faults:
+        # Two rebuilders of an emptied shard, one of them stopped for so long that it lost its lock: the other may end
+        # the epoch that the first one opens at that moment. What was reserved in it is lost, and told so.
+        request.applymarker(pytest.mark.xfail(strict=True, raises=BrokenOnTheWay))
     explore(plan)
 
 
