@@ -111,9 +111,12 @@ class HotRebuild:
         """A new shard sells from here on; one that is there is left as it is."""
         await self._create([self._keys.shard], [epoch])
 
-    async def shut(self, seen_epoch: int) -> None:
-        if await self._shut([self._keys.shard], [seen_epoch]) != b"shut":
+    async def shut(self, seen_epoch: int, token: int = 0) -> bool:
+        """From here on no rebuild with an older token changes the shard. True: one was filling it."""
+        word: bytes = await self._shut([self._keys.shard], [seen_epoch, token])
+        if word == b"moved":
             raise RebuildLost(f"shard {self._shard} was rebuilt meanwhile")
+        return word == b"filling"
 
     async def last_entry(self, epoch: int) -> int:
         """The last sequence number that the stream has of an epoch; 0 when it has none."""

@@ -3,7 +3,9 @@ behind.
 
 The steps, each repeatable by whoever comes next:
 
-1. shut: nothing more is decided from counters that are in doubt.
+1. fence and shut: the rebuild takes a token from the ledger and shuts the shard under it. From here on nothing more is
+   decided from counters that are in doubt, and no rebuild that began before ends an epoch or opens this server. What
+   the shard was when it was shut is then certain.
 2. drain: what the stream still holds of the epoch becomes rows of the ledger; the writer does that.
 3. move: one transaction ends the epoch where it was drained to and begins the next. From here on whatever the old epoch
    promised and the ledger does not have is lost, and is told so.
@@ -92,11 +94,16 @@ class Rebuilder:
         if sells_already(row, stand):
             await self._ledger.finish(shard, epoch=row.epoch, token=None, orders=None)
             return row.epoch, "found", None
-        if row.reopen is not None and goes_on(row, stand):
-            how, epoch, ended_epoch, ended_seq = row.reopen, row.epoch, row.ended_epoch, row.ended_seq
-            token = await self._ledger.take_over(shard, epoch=epoch, token=row.load_token, how=how)
+        epoch = row.epoch
+        token = await self._ledger.fence(shard, epoch=epoch, token=row.load_token)
+        filling = await hot.shut(stand.epoch, token)
+        points.reach("rebuild.shut")
+        row = await self._ours(shard, epoch, token)
+        if row.reopen is not None and goes_on(row, stand, filling=filling):
+            how, ended_epoch, ended_seq = row.reopen, row.ended_epoch, row.ended_seq
         else:
-            how, epoch, token, ended_epoch, ended_seq = await self._end_epoch(hot, row, stand, why)
+            ended_epoch = epoch
+            how, epoch, token, ended_seq = await self._end_epoch(hot, stand.run_id, epoch, token, why, shard)
         if how == "advance":
             if await hot.advance(ended_epoch=ended_epoch, ended_seq=ended_seq, epoch=epoch, token=token):
                 orders = None
@@ -109,19 +116,22 @@ class Rebuilder:
         await self._ledger.finish(shard, epoch=epoch, token=token, orders=orders)
         return epoch, how, orders
 
-    async def _end_epoch(self, hot: Hot, row: Standing, stand: Stand, why: str) -> tuple[str, int, int, int, int]:
-        """How the next epoch is to begin, its number, the token, and the epoch that ended with its last number."""
-        shard = row.shard
-        await self._shut_strangers(shard, stand.run_id)
-        await hot.shut(stand.epoch)
-        points.reach("rebuild.shut")
-        last_seq = await self._drained(hot, shard, row.epoch)
+    async def _ours(self, shard: int, epoch: int, token: int) -> Standing:
+        """The ledger's row of the shard. Raises RebuildLost when another rebuild has begun."""
+        row = await self._ledger.standing(shard)
+        if (row.epoch, row.load_token) != (epoch, token):
+            raise RebuildLost(f"shard {shard} has been taken over")
+        return row
+
+    async def _end_epoch(
+        self, hot: Hot, run_id: str, ending: int, token: int, why: str, shard: int
+    ) -> tuple[str, int, int, int]:
+        """How the next epoch is to begin, its number, the token to go on with, and the last number of the one that
+        ended."""
+        await self._shut_strangers(shard, run_id)
+        last_seq = await self._drained(hot, shard, ending)
         points.reach("rebuild.drained")
-        drained = row.epoch
-        row, stand = await self._ledger.standing(shard), await hot.stand()
-        if row.epoch != drained:
-            # Overtaken: what was drained is not the epoch that the other one began, and Valkey may sell in that.
-            raise RebuildLost(f"shard {shard} is in epoch {row.epoch}")
+        row, stand = await self._ours(shard, ending, token), await hot.stand()
         whole = (
             why not in {"missing", "behind", "epoch"}
             and row.wants is None
@@ -135,10 +145,10 @@ class Rebuilder:
             raise GatewayError(f"shard {shard} has used up its {MAX_EPOCH} epochs")
         how = "advance" if whole else "recount"
         token = await self._ledger.next_epoch(
-            shard, epoch=row.epoch, last_seq=last_seq, next_epoch=epoch, run_id=stand.run_id, why=why, how=how
+            shard, epoch=ending, last_seq=last_seq, token=token, next_epoch=epoch, run_id=run_id, why=why, how=how
         )
         points.reach("rebuild.moved")
-        return how, epoch, token, row.epoch, last_seq
+        return how, epoch, token, last_seq
 
     async def _shut_strangers(self, shard: int, run_id: str) -> None:
         """Shuts every other shard on this server whose epoch names another one. Once an epoch of any shard names the
@@ -221,11 +231,11 @@ def sells_already(row: Standing, stand: Stand) -> bool:
     return row.reopen is not None and stand.open and (stand.run_id, stand.epoch) == (row.run_id, row.epoch)
 
 
-def goes_on(row: Standing, stand: Stand) -> bool:
+def goes_on(row: Standing, stand: Stand, *, filling: bool) -> bool:
     """Whether the epoch that the ledger began can still be opened: it is certain that nothing was sold in it, because
-    this server still holds what was there before it, or a recount that was not ended."""
-    same_server = stand.run_id == row.run_id
-    return same_server and row.last_seq == 0 and bool(stand.loading or stand.epoch == row.ended_epoch)
+    this server, now shut under our token, still had what was there before it, or a recount that was not ended
+    (`filling`)."""
+    return stand.run_id == row.run_id and row.last_seq == 0 and (filling or stand.epoch == row.ended_epoch)
 
 
 def sale_fields(sale: Any, items: Sequence[Any]) -> list[str | int]:

@@ -139,16 +139,25 @@ class LedgerRebuilds(LedgerShards):
     async def loaded_sales(self, shard: int) -> list[int]:
         return [row["sale_no"] for row in await self._ledger.fetch(_QUERIES["loaded_sales"], shard)]
 
+    async def fence(self, shard: int, *, epoch: int, token: int) -> int:
+        """The token of a rebuild that begins. From here on none that began before reads the ledger or ends an epoch."""
+        fresh: int | None = await self._ledger.fetchval(_QUERIES["fence"], shard, epoch, token)
+        if fresh is None:
+            raise RebuildLost(f"shard {shard} has been taken over")
+        return fresh
+
     async def next_epoch(
-        self, shard: int, *, epoch: int, last_seq: int, next_epoch: int, run_id: str, why: str, how: str
+        self, shard: int, *, epoch: int, last_seq: int, token: int, next_epoch: int, run_id: str, why: str, how: str
     ) -> int:
-        """The token of the rebuild. Raises RebuildLost when the cursor does not stand at (epoch, last_seq) any more."""
+        """The token to go on with. Raises RebuildLost when the cursor does not stand at (epoch, last_seq) any more, or
+        another rebuild has begun."""
         try:
-            token: int = await self._ledger.fetchval(
-                "SELECT next_epoch($1::int2, $2, $3, $4, $5, $6, $7)",
+            fresh: int = await self._ledger.fetchval(
+                "SELECT next_epoch($1::int2, $2, $3, $4, $5, $6, $7, $8)",
                 shard,
                 epoch,
                 last_seq,
+                token,
                 next_epoch,
                 run_id,
                 why,
@@ -158,7 +167,7 @@ class LedgerRebuilds(LedgerShards):
             if isinstance(error.__cause__, asyncpg.PostgresError) and error.__cause__.sqlstate == _MOVED:
                 raise RebuildLost(str(error)) from error
             raise
-        return token
+        return fresh
 
     async def take_over(self, shard: int, *, epoch: int, token: int, how: str) -> int:
         """A fresh token for an epoch that somebody else began, or that has to be recounted after all."""

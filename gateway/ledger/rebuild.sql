@@ -5,6 +5,10 @@
 SELECT s.sale_no FROM sales s JOIN shops h USING (shop_no)
  WHERE h.shard = $1 AND s.loaded_epoch IS NOT NULL AND s.retired_at IS NULL;
 
+-- name: fence
+-- A fresh token for a rebuild that begins.
+UPDATE shards SET load_token = load_token + 1 WHERE shard = $1 AND epoch = $2 AND load_token = $3 RETURNING load_token;
+
 -- name: begin_load
 -- A fresh token for who goes on with an epoch that began and does not sell yet.
 UPDATE shards SET load_token = load_token + 1, reopen = $4

@@ -112,7 +112,9 @@ async def test_a_backlog_too_large_for_a_cut_is_not_auditable_and_does_not_hold(
 async def test_a_shard_in_rebuild_is_not_auditable_and_not_called_broken(history: History) -> None:
     await history.floor.written()
     await history.floor.client.hset(history.floor.keys.shard, "open", "0")
-    await history.sql("SELECT next_epoch(0::int2, epoch, last_seq, epoch + 1, run_id, 'test', 'recount') FROM shards")
+    await history.sql(
+        "SELECT next_epoch(0::int2, epoch, last_seq, load_token, epoch + 1, run_id, 'test', 'recount') FROM shards"
+    )
     report = await history.audit()
     assert caught(report) == set()
     assert Rule.CONSERVATION in not_auditable(report)

@@ -9,8 +9,8 @@ from redis.exceptions import ResponseError
 from tests.support.lua_shard import SALE, LuaShard, order, read_header
 
 
-def shut(shard: LuaShard, *, epoch: int = 1) -> str:
-    return _word(shard.call("shut_shard", [shard.keys.shard], [epoch]))
+def shut(shard: LuaShard, *, epoch: int = 1, token: int = 0) -> str:
+    return _word(shard.call("shut_shard", [shard.keys.shard], [epoch, token]))
 
 
 def advance(shard: LuaShard, *, ended: int = 1, at: int = 0, to: int = 2, token: int = 1) -> str:
@@ -49,7 +49,11 @@ def _given_up(shard: LuaShard, token: int = 1) -> LuaShard:
 
 
 WORDS: dict[str, dict[str, Callable[[LuaShard], str]]] = {
-    "shut_shard": {"shut": shut, "moved": lambda shard: shut(shard, epoch=2)},
+    "shut_shard": {
+        "shut": shut,
+        "filling": lambda shard: shut(_given_up(shard), epoch=0, token=2),
+        "moved": lambda shard: shut(shard, epoch=2),
+    },
     "advance_shard": {"advanced": advance, "other": lambda shard: advance(shard, at=1)},
     "begin_load": {"begun": lambda shard: begin(_given_up(shard)), "stale": begin},
     "drop_keys": {"dropped": lambda shard: drop(_given_up(shard), "x"), "stale": lambda shard: drop(shard, "x")},
@@ -58,7 +62,7 @@ WORDS: dict[str, dict[str, Callable[[LuaShard], str]]] = {
     "mark_applied": {"marked": mark, "epoch": lambda shard: mark(shard, epoch=2)},
 }
 KEYS_AND_ARGS = {
-    "shut_shard": (1, 1),
+    "shut_shard": (1, 2),
     "advance_shard": (1, 4),
     "begin_load": (1, 1),
     "drop_keys": (2, 1),
@@ -112,6 +116,34 @@ def test_a_rebuilder_that_comes_late_does_not_shut_what_another_opened(shard: Lu
     reopen(shard, epoch=2)
     assert shut(shard, epoch=1) == "moved"
     assert shard.facts()["open"] == "1"
+
+
+def test_from_a_shut_on_no_earlier_rebuild_changes_the_shard(shard: LuaShard) -> None:
+    assert shut(shard, token=5) == shut(shard, token=5) == "shut"
+    before = shard.everything()
+    assert shut(shard, token=4) == "moved"
+    for token in (3, 4):
+        assert advance(shard, token=token) == "other"
+        assert begin(shard, token) == "stale"
+    assert shard.everything() == before
+    assert advance(shard, token=5) == "advanced"
+
+
+def test_a_shut_gives_up_what_an_earlier_rebuild_fills(shard: LuaShard) -> None:
+    _given_up(shard, 4)
+    fill(shard, token=4)
+    assert shut(shard, epoch=0, token=5) == "filling"
+    before = shard.everything()
+    assert fill(shard, token=4) == reopen(shard, token=4) == begin(shard, 4) == "stale"
+    assert shard.everything() == before
+    assert shut(shard, epoch=0, token=5) == "shut"
+    assert begin(shard, 5) == "begun"
+
+
+def test_a_shut_without_a_rebuild_leaves_rebuilds_alone(shard: LuaShard) -> None:
+    _given_up(shard, 4)
+    assert shut(shard, epoch=0) == "shut"
+    assert reopen(shard, token=4) == "opened"
 
 
 # Advancing.

@@ -16,12 +16,13 @@ from tests.properties.small_world import World
 
 # The first call of each step but the look at both sides; the rest of its calls go on with it.
 _BEGINS = {
-    "all": ("shut",),
-    "last_entry": ("drain",),
+    "fence": ("fence",),
+    "shut": ("shut",),
+    "all": ("drain",),
     "cursor": ("wait",),
-    "standing": ("judge",),
+    "standing": ("decide", "judge"),
     "next_epoch": ("move",),
-    "take_over": ("take", "retake"),
+    "take_over": ("retake",),
     "advance": ("advance",),
     "begin": ("begin",),
     "recount": ("fill",),
@@ -129,6 +130,10 @@ class _Ledger(LedgerRebuilds):
     async def cursor(self, shard: int) -> tuple[int, int]:
         await self._stepped.before("cursor")
         return await super().cursor(shard)
+
+    async def fence(self, shard: int, **more: Any) -> int:
+        await self._stepped.before("fence")
+        return await super().fence(shard, **more)
 
     async def next_epoch(self, shard: int, **more: Any) -> int:
         await self._stepped.before("next_epoch")

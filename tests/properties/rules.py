@@ -141,7 +141,7 @@ class Shard:
     released: int = 0
     opens_up_to: int | None = None
     loaded: int | None = None
-    """The token of the last rebuild that ended."""
+    """No rebuild with this token or an older one does anything more."""
     stream: list[Entry] = field(default_factory=list)
     acts: dict[tuple[str, str], tuple[str, int, int]] = field(default_factory=dict)
     orders: list[Order] = field(default_factory=list)

@@ -56,6 +56,8 @@ class Scripts(RuleBasedStateMachine):
         self.count = count
         self.model: Shard
         self.token = 0
+        self.loading: int | None = None
+        """The token of the rebuild that fills the shard."""
         self.kept_from = (0, 0)
         """Entries of the stream before this place may be gone."""
         self.rebuild: list[Callable[[], None]] = []
@@ -304,7 +306,7 @@ class Scripts(RuleBasedStateMachine):
             self._shut(how, drained)
         elif crash and self.model.ledger_epoch != self.model.epoch:
             # Another one begins from the ledger; the one before is gone, or a zombie.
-            self.token += 1
+            self._fence()
             self.rebuild = [self._begin]
         for _ in range(steps):
             if self.rebuild:
@@ -320,16 +322,29 @@ class Scripts(RuleBasedStateMachine):
                 assert self._load(sale) == "there"
             assert self.shard.open(epoch=model.epoch) == ("there", model.epoch, model.seq)
         elif how == "moved":
-            assert self.shard.call("shut_shard", [keys.shard], [model.epoch - 1]) == b"moved"
+            assert self.shard.call("shut_shard", [keys.shard], [model.epoch - 1, self.token + 1]) == b"moved"
         else:
             if how == "emptied":
                 self.shard.valkey.delete(keys.shard, keys.stream, *self._hashes())
                 model.there, model.emptied = False, True
                 model.stream, model.opens_up_to, model.loaded = [], None, None
-            assert self.shard.call("shut_shard", [keys.shard], [0 if model.emptied else model.epoch]) == b"shut"
-            model.open = False
+                self.loading = None
+            self._fence()
             assert self._load(model.sales[7]) == "epoch"
             self.rebuild = [lambda: self._the_ledger_moves(drained)]
+
+    def _fence(self) -> None:
+        """A rebuild takes its token and shuts the shard; none that began before changes it any more."""
+        model, keys = self.model, self.shard.keys
+        self.token += 1
+        seen, word = model.epoch if model.there else 0, b"shut" if self.loading is None else b"filling"
+        assert self.shard.call("shut_shard", [keys.shard], [seen, self.token]) == word
+        model.open, self.loading = False, None
+        if not model.emptied:
+            model.loaded = self.token - 1
+            if self.token > 1:
+                assert self.shard.call("shut_shard", [keys.shard], [seen, self.token - 1]) == b"moved"
+                assert self._as(self.token - 1, "begin_load", []) == "stale"
 
     def _the_ledger_moves(self, drained: bool) -> None:
         model = self.model
@@ -344,9 +359,10 @@ class Scripts(RuleBasedStateMachine):
 
     def _advance(self, ended: int, whole: bool) -> None:
         model = self.model
-        for wrong in ([model.ledger_epoch, ended], [model.ledger_epoch - 1, model.seq + 1]):
-            word = self.shard.call("advance_shard", [self.shard.keys.shard], [*wrong, model.ledger_epoch, self.token])
-            assert word == b"other"
+        was, now = model.ledger_epoch - 1, model.ledger_epoch
+        late = self.token - 2
+        for wrong in ([now, ended, now, self.token], [was, model.seq + 1, now, self.token], [was, ended, now, late]):
+            assert self.shard.call("advance_shard", [self.shard.keys.shard], wrong) == b"other"
         word = self.shard.call(
             "advance_shard",
             [self.shard.keys.shard],
@@ -368,6 +384,7 @@ class Scripts(RuleBasedStateMachine):
         assert self._as(self.token, "begin_load", []) == "begun"
         assert self._as(self.token - 1, "begin_load", []) == "stale"
         self.model.there = self.model.emptied = self.model.astray = False
+        self.loading = self.token
         self.rebuild = [self._drop]
 
     def _drop(self) -> None:
@@ -399,7 +416,7 @@ class Scripts(RuleBasedStateMachine):
         assert self._as(self.token - 1, "open_loaded", [], model.ledger_epoch, released) == "stale"
         assert self._as(self.token, "open_loaded", [], model.ledger_epoch, released) == "opened"
         assert self._as(self.token, "open_loaded", [], model.ledger_epoch, released) == "stale"
-        model.there, model.open, model.loaded = True, True, self.token
+        model.there, model.open, model.loaded, self.loading = True, True, self.token, None
         model.epoch, model.seq, model.applied = model.ledger_epoch, 0, 0
 
     # After every step.
@@ -431,8 +448,8 @@ class Scripts(RuleBasedStateMachine):
         facts: dict[str, Any] = {"open": int(model.open)}
         if model.there:
             facts |= {"epoch": model.epoch, "seq": model.seq, "applied": model.applied, "released": model.released}
-        else:
-            facts["loading"] = self.token
+        elif self.loading is not None:
+            facts["loading"] = self.loading
         if model.loaded is not None:
             facts["loaded"] = model.loaded
         if model.opens_up_to is not None:

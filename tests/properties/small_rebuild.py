@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.properties.small_world import CONFIRMED, LOADING, THERE, WAITING, Broken, World, doubt
+from tests.properties.small_world import CONFIRMED, GONE, LOADING, THERE, WAITING, Broken, World, doubt
 
 
 def look(w: World, slot: int) -> str | None:
@@ -15,9 +15,7 @@ def look(w: World, slot: int) -> str | None:
     epoch = w.v_epoch if w.there == THERE else 0
     if w.reopen and w.open and w.guarded and epoch == w.epoch:
         return _goes(w, slot, "finish", 0, w.epoch)
-    if w.reopen and w.guarded and w.cursor == 0 and (w.loading or epoch == w.ended_epoch):
-        return _goes(w, slot, "take", w.token, w.epoch, w.reopen, w.ended_epoch, w.ended_seq, w.v_run)
-    return _goes(w, slot, "shut", epoch, w.epoch, why not in ("missing", "behind", "epoch"), w.v_run)
+    return _goes(w, slot, "fence", w.token, epoch, w.epoch, why not in ("missing", "behind", "epoch"), w.v_run)
 
 
 def give_up(w: World, slot: int) -> str | None:
@@ -40,48 +38,63 @@ def rebuild(w: World, slot: int) -> str | None:
     return _REBUILD[name](w, slot, *memory)
 
 
-def _take(w: World, slot: int, token: int, epoch: int, how: str, ended: int, seq: int, run: int) -> str | None:
-    """The epoch that somebody else began goes on."""
-    if (w.epoch, w.token) != (epoch, token) or not w.reopen:
+def _fence(w: World, slot: int, token: int, seen: int, epoch: int, kept: bool, run: int) -> str | None:
+    """From here on no rebuild that began before reads the ledger or ends an epoch."""
+    if (w.epoch, w.token) != (epoch, token):
         return _goes(w, slot)
-    w.token, w.reopen = token + 1, how
-    if how == "advance":
-        return _goes(w, slot, "advance", w.token, ended, seq, epoch, run)
-    return _goes(w, slot, "begin", w.token, epoch, run)
+    w.token += 1
+    return _goes(w, slot, "shut", w.token, seen, epoch, kept, run)
 
 
-def _shut(w: World, slot: int, seen: int, epoch: int, kept: bool, run: int) -> str | None:
-    if w.v_run != run or (w.v_epoch if w.there == THERE else 0) != seen:
+def _shut(w: World, slot: int, token: int, seen: int, epoch: int, kept: bool, run: int) -> str | None:
+    """And from here on none of them opens this server."""
+    if w.v_run != run or (w.v_epoch if w.there == THERE else 0) != seen or max(w.loading, w.loaded) >= token:
         return _goes(w, slot)
-    w.open = 0
-    return _goes(w, slot, "drain", epoch, kept, run)
+    filling, some_hash = w.there == LOADING, w.there != GONE or w.loaded
+    if filling:
+        w.wipe()
+    if some_hash:
+        w.open, w.loading, w.loaded = 0, 0, token - 1
+    return _goes(w, slot, "decide", token, seen, epoch, filling, kept, run)
 
 
-def _drain(w: World, slot: int, epoch: int, kept: bool, run: int) -> str | None:
+def _decide(w: World, slot: int, token: int, seen: int, epoch: int, filling: bool, kept: bool, run: int) -> str | None:
+    """An epoch that the ledger began goes on only if nothing was sold in it for certain: this server still has what was
+    there before it, or a recount that was not ended."""
+    if (w.epoch, w.token) != (epoch, token):
+        return _goes(w, slot)
+    if w.reopen and w.run == run and w.cursor == 0 and (filling or seen == w.ended_epoch):
+        if w.reopen == "advance":
+            return _goes(w, slot, "advance", token, w.ended_epoch, w.ended_seq, epoch, run)
+        return _goes(w, slot, "begin", token, epoch, run)
+    return _goes(w, slot, "drain", token, epoch, kept, run)
+
+
+def _drain(w: World, slot: int, token: int, epoch: int, kept: bool, run: int) -> str | None:
     if w.v_run != run:
         return _goes(w, slot)
-    return _goes(w, slot, "wait", epoch, w.tail[1] if w.tail[0] == epoch else 0, kept, run)
+    return _goes(w, slot, "wait", token, epoch, w.tail[1] if w.tail[0] == epoch else 0, kept, run)
 
 
-def _wait(w: World, slot: int, epoch: int, last: int, kept: bool, run: int) -> str | None:
+def _wait(w: World, slot: int, token: int, epoch: int, last: int, kept: bool, run: int) -> str | None:
     if w.epoch != epoch:
         return _goes(w, slot)
     if w.cursor < last:
         return None
-    return _goes(w, slot, "judge", epoch, w.cursor, kept, run)
+    return _goes(w, slot, "judge", token, epoch, w.cursor, kept, run)
 
 
-def _judge(w: World, slot: int, epoch: int, seq: int, kept: bool, run: int) -> str | None:
-    if w.v_run != run or w.epoch != epoch:
+def _judge(w: World, slot: int, token: int, epoch: int, seq: int, kept: bool, run: int) -> str | None:
+    if w.v_run != run or (w.epoch, w.token) != (epoch, token):
         return _goes(w, slot)
     v_epoch = w.v_epoch if w.there == THERE else 0
-    whole = kept and (v_epoch, w.v_seq) == (w.epoch, seq) and w.forgotten <= w.released <= w.outbox_no
-    following = max(w.epoch, v_epoch, w.tail[0]) + 1
-    return _goes(w, slot, "move", w.epoch, seq, following, "advance" if whole else "recount", run)
+    whole = kept and (v_epoch, w.v_seq) == (epoch, seq) and w.forgotten <= w.released <= w.outbox_no
+    following = max(epoch, v_epoch, w.tail[0]) + 1
+    return _goes(w, slot, "move", token, epoch, seq, following, "advance" if whole else "recount", run)
 
 
-def _move(w: World, slot: int, epoch: int, seq: int, following: int, how: str, run: int) -> str | None:
-    if (w.epoch, w.cursor) != (epoch, seq):
+def _move(w: World, slot: int, token: int, epoch: int, seq: int, following: int, how: str, run: int) -> str | None:
+    if (w.epoch, w.cursor, w.token) != (epoch, seq, token):
         return _goes(w, slot)
     if w.kept():
         raise Broken("an epoch ends, and with it entries that Valkey has and the ledger has not")
@@ -90,7 +103,7 @@ def _move(w: World, slot: int, epoch: int, seq: int, following: int, how: str, r
             w.lose(tap)
     w.stream = ()
     w.ended_epoch, w.ended_seq = epoch, seq
-    w.epoch, w.cursor, w.run, w.reopen, w.token = following, 0, run, how, w.token + 1
+    w.epoch, w.cursor, w.run, w.reopen, w.token = following, 0, run, how, token + 1
     if how == "advance":
         return _goes(w, slot, "advance", w.token, epoch, seq, following, run)
     return _goes(w, slot, "begin", w.token, following, run)
@@ -99,7 +112,7 @@ def _move(w: World, slot: int, epoch: int, seq: int, following: int, how: str, r
 def _advance(w: World, slot: int, token: int, ended: int, seq: int, epoch: int, run: int) -> str | None:
     if w.v_run != run:
         return _goes(w, slot)
-    if w.there != THERE or (w.v_epoch, w.v_seq) != (ended, seq):
+    if w.there != THERE or (w.v_epoch, w.v_seq) != (ended, seq) or w.loaded >= token:
         return _goes(w, slot, "retake", token, epoch, run)
     w.v_epoch, w.v_seq, w.open, w.loaded = epoch, 0, 1, token
     return _goes(w, slot, "finish", token, epoch)
@@ -146,8 +159,9 @@ def _finish(w: World, slot: int, token: int, epoch: int) -> str | None:
 
 
 _REBUILD: dict[str, Any] = {
-    "take": _take,
+    "fence": _fence,
     "shut": _shut,
+    "decide": _decide,
     "drain": _drain,
     "wait": _wait,
     "judge": _judge,

@@ -55,12 +55,13 @@ class Plan:
 
 
 MEMORY: dict[str, tuple[str, ...]] = {
-    "take": ("token", "epoch", "how", "epoch", "seq", "run"),
-    "shut": ("epoch", "epoch", "kept", "run"),
-    "drain": ("epoch", "kept", "run"),
-    "wait": ("epoch", "last", "kept", "run"),
-    "judge": ("epoch", "seq", "kept", "run"),
-    "move": ("epoch", "seq", "epoch", "how", "run"),
+    "fence": ("token", "epoch", "epoch", "kept", "run"),
+    "shut": ("token", "epoch", "epoch", "kept", "run"),
+    "decide": ("token", "epoch", "epoch", "filling", "kept", "run"),
+    "drain": ("token", "epoch", "kept", "run"),
+    "wait": ("token", "epoch", "last", "kept", "run"),
+    "judge": ("token", "epoch", "seq", "kept", "run"),
+    "move": ("token", "epoch", "seq", "epoch", "how", "run"),
     "advance": ("token", "epoch", "seq", "epoch", "run"),
     "retake": ("token", "epoch", "run"),
     "begin": ("token", "epoch", "run"),
