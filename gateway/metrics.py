@@ -30,6 +30,21 @@ class LoopCounter(Collector):
         yield family
 
 
+class LoopSum(Collector):
+    """A counter without a label, in the same way."""
+
+    def __init__(self, name: str, documentation: str) -> None:
+        self._name, self._documentation = name, documentation
+        self.value = 0
+        REGISTRY.register(self)
+
+    def add(self, by: int) -> None:
+        self.value += by
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(self._name, self._documentation, value=self.value)
+
+
 class SaidGauge(Collector):
     """A gauge that says nothing until it was set: in a process that never looks, 0 would be a lie."""
 
@@ -100,7 +115,14 @@ LOST_SEQS = Counter("peakgate_lost_seqs", "Sequence numbers that the stream skip
 VALKEY_FILE_BYTES = SaidGauge("peakgate_valkey_file_bytes", "Size of the orders Valkey's append-only file.")
 FILE_REWRITES = Counter("peakgate_file_rewrites", "Rewrites of that file begun by the keeper.", ["why"])
 RETIRED_SALES = Counter("peakgate_retired_sales", "Ended sales that left Valkey.")
+ARCHIVED_COMMENTS = Counter("peakgate_archived_comments", "Comments the keeper put into the ledger.")
+ARCHIVE_WAITING = SaidGauge("peakgate_archive_waiting", "Entries of rooms the ledger lacks, when last looked at.")
+ARCHIVE_PARKED = Counter("peakgate_archive_parked", "Entries of rooms the ledger could not take, kept for people.")
 CONNECTIONS = Gauge("peakgate_connections", "Open sockets of viewers.")
+GUESTS = Gauge("peakgate_guests", "Connections to a live process that have shown no good token yet.")
+TURNED_AWAY = Counter(
+    "peakgate_turned_away", "Connections refused because the doors were crowded, by what of.", ["what"]
+)
 CLOSED = Counter("peakgate_closed_connections", "Sockets closed by us, by close code.", ["code"])
 HTTP_REQUESTS = Counter("peakgate_http_requests", "HTTP requests, by route and status.", ["route", "status"])
 LOOP_STALL_SECONDS = Gauge("peakgate_loop_stall_seconds", "Longest stall of the event loop in the last second.")
@@ -110,3 +132,16 @@ AUDIT_UNMADE = SaidGauge("peakgate_audit_unmade", "Rules that the keeper's last 
 AUDIT_SECONDS = SaidGauge("peakgate_audit_seconds", "How long the keeper's last audit took, rests included.")
 AUDIT_MADE = SaidGauge("peakgate_audit_made_timestamp_seconds", "Unix time of the end of the last audit.")
 UNCONFIRMED = Gauge("peakgate_unconfirmed_orders", "Orders placed here that wait for their confirmation.")
+COMMENTS = Counter("peakgate_comments", "Comments decided, by what became of them.", ["outcome"])
+LIKES = LoopSum("peakgate_likes", "Taps of viewers on like.")
+ENTERS = LoopSum("peakgate_enters", "Times a viewer opened the product bag.")
+SHED_LIKES = LoopSum("peakgate_shed_likes", "Taps that were not counted: the viewer sent them faster than anybody may.")
+ROOM_CALL_SECONDS = Histogram("peakgate_room_call_seconds", "One call of a room to the rooms Valkey.", buckets=_FAST)
+FANOUT_SECONDS = Histogram("peakgate_fanout_seconds", "Telling all members of a room once.", buckets=_FAST)
+FRAMES_SHARED = LoopSum("peakgate_frames_shared", "Writes of frames that a whole room is sent.")
+ROOMS = Gauge("peakgate_rooms", "Rooms with viewers in this process.")
+ROOM_REPAIRS = Counter("peakgate_room_repairs", "Rooms that had missed ticks, by how they were mended.", ["how"])
+JOINS_SHED = Counter("peakgate_joins_shed", "Viewers who were told to come back later because too many came at once.")
+SLOW_VIEWERS = Counter(
+    "peakgate_slow_viewers", "Viewers who got less than the whole room for a while, by how much.", ["variant"]
+)

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationEr
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gateway.admission.addresses import Addresses
 from gateway.errors import SettingsError
 
 PREFIX: Final = "PEAKGATE_"
@@ -45,6 +46,14 @@ def _valkey_url(url: str) -> str:
 
 def _postgres_url(url: str) -> str:
     return _url_with_scheme(url, ("postgresql", "postgres"))
+
+
+def _networks(networks: str) -> str:
+    try:
+        Addresses.parse(networks)
+    except ValueError:
+        raise ValueError("networks with commas between them, such as 10.0.0.0/8,127.0.0.1") from None
+    return networks
 
 
 def _url_with_scheme(url: str, schemes: tuple[str, ...]) -> str:
@@ -142,6 +151,31 @@ class Settings(BaseSettings):
         default=False, description="accept a VALKEY_URL whose server may lose what it answered (not durable)"
     )
     max_sockets: int = Field(default=50_000, ge=1, le=1_000_000, description="sockets a live process holds at most")
+    tick_ms: int = Field(default=100, ge=20, le=1000, description="milliseconds between two ticks of a room at least")
+    reading_rate: float = Field(
+        default=20.0, ge=0, le=10_000, description="comments a second shown in a room; 0: all, however many"
+    )
+    comment_rate: float = Field(
+        default=1.0, gt=0, le=1000, description="comments a second a viewer may post on a process; beyond: too_fast"
+    )
+    comment_burst: int = Field(
+        default=5, ge=1, le=1000, description="comments a viewer may post at once before the rate counts"
+    )
+    join_rate: float = Field(
+        default=1500.0,
+        ge=1,
+        le=100_000,
+        description="viewers a second a live process welcomes; beyond: come back later",
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
+        default="", description="networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8,127.0.0.1"
+    )
+    sockets_per_address: int = Field(
+        default=1_000, ge=1, le=1_000_000, description="sockets without a viewer's token an address may hold at once"
+    )
+    max_ungreeted: int = Field(
+        default=5_000, ge=1, le=1_000_000, description="sockets without a viewer's token a live process holds at once"
+    )
     max_backlog: int = Field(
         default=200_000, ge=1, le=10_000_000, description="reserved orders not yet in the ledger; beyond it: refused"
     )

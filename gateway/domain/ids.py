@@ -7,6 +7,7 @@ this installation, so that asking for an order that Valkey lost can be told apar
   order  time ms 6 | sale number 4 | epoch 2 | sequence number 4 | check 2   -> 24 characters
   sale   time ms 6 | sale number 4 | check 2                                -> 16 characters
   room   time ms 6 | room number 4 | check 2                                -> 16 characters
+  comment  time ms 6 | room number 4 | room epoch 2 | number 4 | check 2    -> 24 characters
 
 An order id says where in the shard's stream its order stands, so it can be found there before the ledger has it.
 """
@@ -43,6 +44,15 @@ class OrderPlace(NamedTuple):
     sale_no: int
     epoch: int
     seq: int
+
+
+class CommentPlace(NamedTuple):
+    """What a comment id says; of the room's epoch only the last 16 bits, which tell neighbours apart."""
+
+    at_ms: int
+    room_no: int
+    epoch: int
+    n: int
 
 
 class IdMint:
@@ -96,6 +106,17 @@ class IdMint:
     def read_room(self, room_id: str) -> int | None:
         """The room's number, or None when the id is not one of ours."""
         return self._number(room_id, "room_")
+
+    def comment(self, at_ms: int, room_no: int, epoch: int, n: int) -> str:
+        return "cmt_" + self._seal(_ORDER.pack(at_ms >> 32, at_ms & 0xFFFFFFFF, room_no, epoch & 0xFFFF, n))
+
+    def read_comment(self, comment_id: str) -> CommentPlace | None:
+        """The place a comment id names, or None when the id is not one of ours."""
+        body = self._open(comment_id, "cmt_", _ORDER_CHARACTERS)
+        if body is None:
+            return None
+        high, low, room_no, epoch, n = _ORDER.unpack(body)
+        return CommentPlace((high << 32) | low, room_no, epoch, n)
 
     def _number(self, text: str, prefix: str) -> int | None:
         body = self._open(text, prefix, _NUMBERED_CHARACTERS)

@@ -54,14 +54,17 @@ class PlaceOrder:
         limiter: Limiter,
         watch: Watch,
         clock: Clock,
+        sold: Callable[[int, int], None] = lambda sale_no, item_no: None,
     ) -> None:
-        """`retired` takes the orders on sales that Valkey does not have any more."""
+        """`retired` takes the orders on sales that Valkey does not have any more; `sold` hears of sale and item whose
+        units moved."""
         self._book = book
         self._groups = groups
         self._retired = retired
         self._limiter = limiter
         self._watch = watch
         self._clock = clock
+        self._sold = sold
         self._tasks: asyncio.TaskGroup | None = None
         self._lookups = 0
         self._admitting = True
@@ -161,6 +164,7 @@ class PlaceOrder:
         request.fingerprint = _fingerprint(request)
         # Not `request` itself: it holds this closure, and a ring of the two would outlive the order.
         answer, shop, viewer, arrived_s = request.answer, caller.shop, request.viewer, request.arrived_s
+        item_no = request.item_no
 
         def answered(given: OrderAnswer | Exception) -> None:
             ORDER_SECONDS.observe(self._clock.monotonic() - arrived_s)
@@ -168,6 +172,8 @@ class PlaceOrder:
                 ORDERS.inc(given.outcome)
                 answer(given)
                 if given.order is not None:
+                    if not given.replayed:
+                        self._sold(sale.sale_no, item_no)
                     self._watch.placed(
                         given.order,
                         sale_no=sale.sale_no,

@@ -1,25 +1,22 @@
 """A viewer enters a room: who they are there, the room as it is, and what became of the keys they had in flight."""
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from gateway.clock import Clock
 from gateway.domain.caller import Caller
-from gateway.domain.ids import IdMint, RoomId
+from gateway.domain.ids import IdMint
 from gateway.domain.order import Order
-from gateway.domain.room import Room, RoomState
+from gateway.domain.room import Room
 from gateway.domain.sale import ItemCounts, Sale, left_for_viewers
-from gateway.errors import Forbidden, GatewayError, HotUnavailable, LedgerUnavailable, NotFound
+from gateway.errors import Forbidden, GatewayError, LedgerUnavailable, NotFound
 from gateway.flows.order_watch import OrderWatch
 from gateway.flows.orders import OrderReader
 from gateway.flows.room_book import RoomBook
 from gateway.flows.sale_book import SaleBook
 from gateway.wire import frames
 
-# Everyone who enters within this time is shown the same snapshot, built once: a reconnecting room costs one read.
-_SNAPSHOT_FRESH_S = 0.25
 _SALES_SHOWN = 50
 _ROOMS_REMEMBERED = 10_000
 
@@ -32,10 +29,6 @@ class Counters(Protocol):
     async def counts(self, sale: Sale) -> dict[int, ItemCounts] | None: ...
 
 
-class Ticks(Protocol):
-    async def last(self, room: RoomId) -> int: ...
-
-
 class WatchRoom:
     """Builds what a viewer is shown at entering."""
 
@@ -46,7 +39,6 @@ class WatchRoom:
         sales: Sales,
         book: SaleBook,
         counters: "dict[int, Counters]",
-        ticks: Ticks,
         reader: OrderReader,
         watch: OrderWatch,
         mint: IdMint,
@@ -57,14 +49,12 @@ class WatchRoom:
         self._sales = sales
         self._book = book
         self._counters = counters
-        self._ticks = ticks
         self._reader = reader
         self._watch = watch
         self._mint = mint
         self._id_key = id_key
         self._clock = clock
         self._shown: dict[str, list[Sale]] = {}
-        self._snapshots: dict[str, tuple[float, asyncio.Task[frames.Snapshot]]] = {}
 
     async def room(self, room_id: str) -> Room:
         return await self._rooms.get(room_id)
@@ -99,25 +89,10 @@ class WatchRoom:
                 self._watch.placed(order.order, sale_no=sale.sale_no, shop=caller.shop, viewer=caller.sub)
         return answers
 
-    async def snapshot(self, room: Room) -> frames.Snapshot:
-        """The room as it is, at most a quarter of a second old; concurrent callers share one read."""
-        now_s = self._clock.monotonic()
-        known = self._snapshots.get(room.room)
-        if known is None or now_s - known[0] > _SNAPSHOT_FRESH_S or known[1].cancelled():
-            building = asyncio.ensure_future(self._build(room))
-            self._snapshots = {at: held for at, held in self._snapshots.items() if now_s - held[0] <= _SNAPSHOT_FRESH_S}
-            known = self._snapshots[room.room] = (now_s, building)
-        # Whoever leaves while it is built must not take it from the others.
-        return await asyncio.shield(known[1])
-
-    async def _build(self, room: Room) -> frames.Snapshot:
-        sales: list[dict[str, Any]] = []
-        # Asked first: a tick that is cut meanwhile is told once more rather than not at all.
+    async def window(self, room: Room) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The room and its sales as viewers are shown them."""
         try:
-            seq = await self._ticks.last(room.room)
-        except HotUnavailable:
-            seq = 0
-        try:
+            room = await self._rooms.get(room.room)
             shown = await self._sales.of_room(room.room_no, limit=_SALES_SHOWN)
             self._shown[room.room] = shown
             if len(self._shown) > _ROOMS_REMEMBERED:
@@ -125,24 +100,14 @@ class WatchRoom:
         except LedgerUnavailable:
             # Whoever comes back while the ledger is away sees the room as it was, and can order.
             shown = self._shown.get(room.room, [])
+        sales: list[dict[str, Any]] = []
         for sale in shown:
             try:
                 counts = await self._counters[sale.shard].counts(sale)
             except GatewayError:
                 counts = None  # Valkey is away: the room is shown, without what is left
             sales.append(sale_for_viewers(sale, counts, self._clock.now_ms()))
-        return frames.Snapshot(
-            room=room_for_viewers(room),
-            epoch=1,
-            seq=seq,
-            viewers=0,
-            likes=0,
-            sales=sales,
-            coupons=[],
-            pin=None,
-            recent=[],
-            chat={"slow_mode_s": 0, "comments": "on"},
-        )
+        return room_for_viewers(room), sales
 
 
 def room_for_viewers(room: Room) -> dict[str, Any]:
@@ -193,7 +158,3 @@ def _known(sale: Sale, key: str, order: Order | None) -> frames.KnownOrder:
         pay_by_ms=order.pay_by_ms,
         reason=order.reason,
     )
-
-
-def has_ended(room: Room) -> bool:
-    return room.state is RoomState.ENDED

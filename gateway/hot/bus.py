@@ -5,20 +5,41 @@ import random
 from collections.abc import Awaitable, Callable
 
 import structlog
+from redis.asyncio.client import PubSub
 
 from gateway.errors import HotUnavailable
 from gateway.hot.connect import Client, connect, hot_errors
-from gateway.hot.keys import BUS_CHANNEL
+from gateway.hot.keys import BUS_CHANNEL, RoomKeys
 
 log = structlog.get_logger(__name__)
+_CHANNEL = BUS_CHANNEL.encode()
 
 
 class Bus:
-    """Publishes and hears opaque messages. `on_gap` is called after each time the subscription was away."""
+    """Publishes and hears opaque messages, and the ticks of the rooms that are followed. `on_gap` is called after each
+    time the subscription was away."""
 
     def __init__(self, *, url: str, client: Client) -> None:
         self._url = url
         self._client = client
+        self.on_tick: Callable[[int, bytes], None] = lambda room_no, payload: None
+        self._rooms: dict[bytes, int] = {}
+        self._subscription: PubSub | None = None
+
+    async def follow(self, room_no: int) -> None:
+        """From here on the room's ticks are heard, also over reconnects."""
+        channel = RoomKeys(room_no).channel
+        self._rooms[channel.encode()] = room_no
+        if self._subscription is not None:
+            with hot_errors():
+                await self._subscription.subscribe(channel)
+
+    async def unfollow(self, room_no: int) -> None:
+        channel = RoomKeys(room_no).channel
+        self._rooms.pop(channel.encode(), None)
+        if self._subscription is not None:
+            with hot_errors():
+                await self._subscription.unsubscribe(channel)
 
     async def publish(self, message: bytes) -> None:
         """Best effort: a message that cannot be sent is dropped, since nobody may rely on it."""
@@ -36,14 +57,24 @@ class Bus:
             try:
                 with hot_errors():
                     subscription = client.pubsub(ignore_subscribe_messages=True)
-                    await subscription.subscribe(BUS_CHANNEL)
+                    asked = set(self._rooms)
+                    await subscription.subscribe(BUS_CHANNEL, *asked)
                     pause_s = 0.05
+                    self._subscription = subscription
+                    meanwhile = self._rooms.keys() - asked
+                    if meanwhile:
+                        await subscription.subscribe(*meanwhile)
                     await on_gap()
                     async for message in subscription.listen():
-                        on_message(message["data"])
+                        room_no = self._rooms.get(message["channel"])
+                        if room_no is not None:
+                            self.on_tick(room_no, message["data"])
+                        elif message["channel"] == _CHANNEL:
+                            on_message(message["data"])
             except HotUnavailable as error:
                 log.warning("bus_away", error=str(error))
             finally:
+                self._subscription = None
                 await client.aclose()
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(pause_s * 2, 1.0)

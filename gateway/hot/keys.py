@@ -29,9 +29,55 @@ class ShardKeys:
         return f"{self._tag}:sale:{sale_no}:late"
 
 
+ROOM_SHARDS = 16
+"""Rooms share hash tags by their number, so that a cluster spreads them and a few calls reach all of a process."""
+
+
+class RoomKeys:
+    """The keys of one room on the rooms Valkey."""
+
+    __slots__ = (
+        "all",
+        "archive",
+        "channel",
+        "crowd",
+        "mutes",
+        "pending",
+        "room",
+        "said",
+        "seats",
+        "spoke",
+        "stock",
+        "ticks",
+    )
+
+    def __init__(self, room_no: int) -> None:
+        tag = f"{{r{room_no % ROOM_SHARDS}}}"
+        place = f"{tag}:room:{room_no}"
+        self.room = place
+        self.pending = f"{place}:pending"
+        self.ticks = f"{place}:ticks"
+        self.crowd = f"{place}:crowd"
+        self.mutes = f"{place}:mutes"
+        self.spoke = f"{place}:spoke"
+        self.stock = f"{place}:stock"
+        self.seats = f"{place}:seats"
+        self.said = (f"{place}:said:0", f"{place}:said:1")
+        self.channel = f"{place}:tick"
+        self.archive = room_archive(room_no % ROOM_SHARDS)
+        self.all = (self.room, self.pending, self.ticks, self.crowd, self.mutes, self.spoke, self.stock, *self.said)
+
+
+def room_archive(room_shard: int) -> str:
+    """The stream of what was said in the rooms of a room shard, until the ledger has it."""
+    return f"{{r{room_shard}}}:said"
+
+
+def room_archive_parked(room_shard: int) -> str:
+    """Of that stream, what could not be read or stored."""
+    return f"{{r{room_shard}}}:said:parked"
+
+
+PROCESSES = "peakgate:processes"
+"""On the rooms Valkey: the processes that hold sockets, by when their last word ends."""
 BUS_CHANNEL = "peakgate:bus"
-
-
-def room_seq(room: str) -> str:
-    """On the rooms Valkey: the number of a room's last tick."""
-    return f"{{{room}}}:seq"

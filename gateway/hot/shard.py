@@ -1,7 +1,7 @@
 """One shard of the orders Valkey as this process knows it: its epoch, the highest sequence number seen, its clock."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -88,16 +88,18 @@ class HotShard:
 
     async def counts(self, sale: Sale) -> dict[int, ItemCounts] | None:
         """The counters of every item of a sale, or None when Valkey does not have the sale."""
-        fields = [f"{item.item_no}:{name}" for item in sale.items for name in ("stock", "left", "held")]
         with hot_errors():
-            values = await self._client.hmget(self.keys.sale(sale.sale_no), fields)
-        if values[0] is None:
-            return None
-        numbers = [int(value or 0) for value in values]
-        return {
-            item.item_no: ItemCounts(item.item_no, *numbers[at : at + 3])
-            for item, at in zip(sale.items, range(0, len(numbers), 3), strict=True)
-        }
+            values = await self._client.hmget(self.keys.sale(sale.sale_no), _count_fields(sale))
+        return _counts(sale, values)
+
+    async def counts_at(self, sale: Sale) -> tuple[int, dict[int, ItemCounts] | None]:
+        """The counts and the server's time of the reading, in microseconds: of two readings the later one is truer."""
+        with hot_errors():
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.time()
+                pipe.hmget(self.keys.sale(sale.sale_no), _count_fields(sale))
+                (seconds, micros), values = await pipe.execute()
+        return seconds * 1_000_000 + micros, _counts(sale, values)
 
     async def read_clock(self, monotonic_s: float) -> None:
         """Learns the server's time; `monotonic_s` is now, on this process's clock."""
@@ -112,3 +114,17 @@ class HotShard:
         if seq is None:
             raise HotUnavailable("Valkey does not have this shard")
         return int(seq) - int(applied or 0)
+
+
+def _count_fields(sale: Sale) -> list[str]:
+    return [f"{item.item_no}:{name}" for item in sale.items for name in ("stock", "left", "held")]
+
+
+def _counts(sale: Sale, values: Sequence[bytes | str | None]) -> dict[int, ItemCounts] | None:
+    if values[0] is None:
+        return None
+    numbers = [int(value or 0) for value in values]
+    return {
+        item.item_no: ItemCounts(item.item_no, *numbers[at : at + 3])
+        for item, at in zip(sale.items, range(0, len(numbers), 3), strict=True)
+    }

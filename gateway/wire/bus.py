@@ -1,7 +1,6 @@
 """What processes tell each other over pub/sub: at most once, so each message is only ever a shortcut to the truth."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -43,15 +42,6 @@ class SaleChanged(Struct, tag="sale", array_like=True, gc=False):
     sale_no: int
 
 
-class Tick(Struct, tag="tick", array_like=True, gc=False):
-    """What happened in a room, numbered for all processes alike."""
-
-    room: str
-    seq: int
-    now_ms: int
-    events: list[dict[str, Any]]
-
-
 class RoomChanged(Struct, tag="room", array_like=True, gc=False):
     room: str
 
@@ -60,7 +50,7 @@ class ShopChanged(Struct, tag="shop", array_like=True, gc=False):
     shop: str
 
 
-Message = Applied | LaterStates | SaleChanged | Tick | RoomChanged | ShopChanged
+Message = Applied | LaterStates | SaleChanged | RoomChanged | ShopChanged
 
 encode_shops = msgspec.msgpack.Encoder().encode
 decode_shops = msgspec.msgpack.Decoder(list[ShopOrders]).decode

@@ -53,8 +53,8 @@ class CodecName(StrEnum):
     MSGPACK = "msgpack"
 
 
-_KEYED = frozenset({"order", "claim"})
-_TYPES = frozenset({"hello", "token", "order", "claim", "ping"})
+_KEYED = frozenset({"order", "claim", "comment"})
+_TYPES = frozenset({"hello", "token", "order", "comment", "like", "claim", "enter", "ping"})
 
 
 class Codec:
@@ -80,6 +80,11 @@ class Codec:
         if size < 65_536:
             return _MIDDLE_HEADER.pack(self.opcode, 126, size)
         return _LONG_HEADER.pack(self.opcode, 127, size)
+
+    def framed(self, frame: ToViewer) -> bytes:
+        """The frame with its WebSocket header: what goes on the wire, for however many viewers."""
+        payload = self.encode(frame)
+        return self.header(len(payload)) + payload
 
     def decode(self, payload: bytes | memoryview) -> FromViewer:
         try:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from gateway.domain.live import MAX_LIKES
 from gateway.domain.order import KEY_PATTERN, MAX_QUANTITY
 
 MAX_FRAME_BYTES = 4096  # of a viewer's frame; the contract's number
@@ -69,11 +70,28 @@ class Claim(Struct, tag_field="t", tag="claim", gc=False):
     coupon: Identifier
 
 
+class Comment(Struct, tag_field="t", tag="comment", gc=False):
+    """The length is judged after normalising, by the flow."""
+
+    id: Key
+    text: str
+
+
+class Like(Struct, tag_field="t", tag="like", gc=False):
+    n: Annotated[int, Meta(ge=1, le=MAX_LIKES)]
+
+
+class Enter(Struct, tag_field="t", tag="enter", gc=False):
+    """The viewer opened the product bag."""
+
+    sale: Identifier | None = None
+
+
 class Ping(Struct, tag_field="t", tag="ping", gc=False):
     id: Annotated[str, Meta(max_length=64)] | int | None = None
 
 
-FromViewer = Hello | FreshToken | PlaceOrder | Claim | Ping
+FromViewer = Hello | FreshToken | PlaceOrder | Comment | Like | Claim | Enter | Ping
 
 
 # To the viewer.
@@ -101,6 +119,16 @@ class Welcome(Struct, tag_field="t", tag="welcome", omit_defaults=True, gc=False
     orders: list[KnownOrder] | None = None
 
 
+class ShownComment(Struct, tag_field="k", tag="comment", gc=False):
+    """An event of a tick, and a line of a snapshot's `recent`."""
+
+    comment: str
+    viewer: str
+    name: str
+    text: str
+    at_ms: int
+
+
 class Snapshot(Struct, tag_field="t", tag="snapshot", gc=False):
     room: dict[str, Any]
     epoch: int
@@ -110,16 +138,23 @@ class Snapshot(Struct, tag_field="t", tag="snapshot", gc=False):
     sales: list[dict[str, Any]]
     coupons: list[dict[str, Any]]
     pin: dict[str, Any] | None
-    recent: list[dict[str, Any]]
+    recent: list[ShownComment]
     chat: dict[str, Any]
 
 
-class Tick(Struct, tag_field="t", tag="tick", gc=False):
+Event = ShownComment | dict[str, Any]
+
+
+class Tick(Struct, tag_field="t", tag="tick", omit_defaults=True, gc=False):
     """What happened in the room since tick `seq - 1`, in order."""
 
     seq: int
     now_ms: int
-    ev: list[dict[str, Any]]
+    ev: list[Event]
+    viewers: int | None = None
+    likes: int | None = None
+    skipped: int = 0
+    """Comments that were not shown (to this viewer)."""
 
 
 class Reply(Struct, tag_field="t", tag="reply", omit_defaults=True, gc=False):
@@ -132,6 +167,8 @@ class Reply(Struct, tag_field="t", tag="reply", omit_defaults=True, gc=False):
     may_return: bool | None = None
     opens_at_ms: int | None = None
     retry_after_ms: int | None = None
+    comment: str | None = None
+    at_ms: int | None = None
 
 
 class OrderChanged(Struct, tag_field="t", tag="order", omit_defaults=True, gc=False):

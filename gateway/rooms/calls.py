@@ -1,0 +1,320 @@
+"""The call of a room: what arrived for it since the last one goes to Valkey as one script call, a tick's time apart.
+
+Whoever brings something to a room sees to it that it is told, also after the last viewer left: a call that came too
+early for a tick is followed by another one, unless a tick was heard meanwhile, which then carried it all.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.domain.comment import CommentAnswer, CommentOutcome, CommentRequest
+from gateway.domain.live import RoomChange, RoomStanding
+from gateway.errors import GatewayError, OutcomeUnknown, Overloaded, Unavailable
+from gateway.metrics import COMMENTS, ROOM_CALL_SECONDS
+from gateway.rooms.opening import open_room
+
+log = structlog.get_logger(__name__)
+
+# The script looks every comment up in a few commands of all; this many take it about a millisecond.
+COMMENTS_A_CALL = 200
+WAITING_MAX = 2_000
+# A comment is decided within this time or not at all; the contract's.
+DECIDE_WITHIN_S = 5.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+_FOR_GOOD_MS = 365 * 86_400_000
+
+
+class Ticked(Protocol):
+    @property
+    def word(self) -> str: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def wait_ms(self) -> int: ...
+    @property
+    def answers(self) -> list[list[Any]]: ...
+
+
+class Hot(Protocol):
+    async def tick(
+        self,
+        room_no: int,
+        *,
+        interval_ms: int,
+        at_once: bool,
+        taps_epoch: int,
+        taps: int,
+        comments: Sequence[CommentRequest],
+        stock: Mapping[str, tuple[int, dict[str, Any]]],
+    ) -> Ticked: ...
+    async def open(self, room_no: int, standing: RoomStanding, *, not_before: tuple[int, int] = (0, 0)) -> int: ...
+    async def change(self, room_no: int, change: RoomChange) -> bool: ...
+
+
+class _Desk:
+    """What waits for one room here. Its taps are counted for good: Valkey knows this process's total."""
+
+    __slots__ = (
+        "at_once",
+        "called_s",
+        "comments",
+        "epoch",
+        "failures",
+        "recall_s",
+        "room_no",
+        "seq",
+        "stock",
+        "taps",
+        "taps_told",
+        "wake",
+        "wants_cut",
+        "working",
+    )
+
+    def __init__(self, room_no: int) -> None:
+        self.room_no = room_no
+        self.comments: deque[CommentRequest] = deque()
+        self.stock: dict[str, tuple[int, dict[str, Any]]] = {}
+        self.epoch = 0
+        self.seq = 0
+        self.taps = 0
+        self.taps_told = 0
+        self.at_once = False
+        self.wants_cut = False
+        self.called_s = 0.0
+        self.recall_s: float | None = None
+        self.failures = 0
+        self.working = False
+        self.wake = asyncio.Event()
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.comments or self.stock or self.taps > self.taps_told or self.wants_cut)
+
+
+class RoomCalls:
+    """Bounded: at most `WAITING_MAX` comments of a room wait; a further one is refused as overloaded. A comment whose
+    reply was lost is asked again under its own id until its time is over."""
+
+    def __init__(
+        self,
+        *,
+        hot: Hot,
+        standing: Callable[[int], Awaitable[RoomStanding]],
+        interval_ms: Callable[[int], int],
+        mint: Callable[[int, int, int, int], str],
+        clock: Clock,
+    ) -> None:
+        """`standing` reads what the ledger knows of a room that Valkey lacks; `interval_ms` how far apart this process
+        wants the ticks of a room."""
+        self._hot = hot
+        self._standing = standing
+        self._interval_ms = interval_ms
+        self._mint = mint
+        self._clock = clock
+        self._desks: dict[int, _Desk] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._working = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def run(self) -> None:
+        """Owns the calls; runs until cancelled."""
+        async with asyncio.TaskGroup() as self._tasks:
+            await asyncio.Event().wait()
+
+    def comment(self, room_no: int, request: CommentRequest) -> None:
+        """Its `answer` is called later. Raises Overloaded, Unavailable."""
+        desk = self._desk(room_no)
+        if len(desk.comments) >= WAITING_MAX:
+            raise Overloaded(retry_after_ms=random.randint(500, 2000))
+        desk.comments.append(request)
+        self._work_on(desk)
+
+    def like(self, room_no: int, taps: int) -> None:
+        desk = self._desk(room_no)
+        desk.taps += taps
+        self._work_on(desk)
+
+    def stock(self, room_no: int, field: str, version: int, event: dict[str, Any]) -> None:
+        """The newest reading of what is left of an item; told in the next tick."""
+        desk = self._desk(room_no)
+        had = desk.stock.get(field)
+        if had is None or had[0] < version:
+            desk.stock[field] = (version, event)
+        self._work_on(desk)
+
+    def cut(self, room_no: int, *, at_once: bool = False) -> None:
+        """Something waits in Valkey for the room's next tick; `at_once`: and that tick is now."""
+        desk = self._desk(room_no)
+        desk.wants_cut = True
+        desk.at_once = desk.at_once or at_once
+        self._work_on(desk)
+
+    def heard(self, room_no: int, epoch: int, seq: int) -> None:
+        """A tick of the room came: what this process had brought before is told."""
+        desk = self._desks.get(room_no)
+        if desk is not None and desk.recall_s is not None and (epoch, seq) > (desk.epoch, desk.seq):
+            desk.recall_s = None
+            desk.wake.set()
+
+    async def drained(self) -> None:
+        """Returns when everything that was brought is told."""
+        await self._idle.wait()
+
+    def _desk(self, room_no: int) -> _Desk:
+        if self._tasks is None:
+            raise Unavailable
+        desk = self._desks.get(room_no)
+        if desk is None:
+            desk = self._desks[room_no] = _Desk(room_no)
+        return desk
+
+    def _work_on(self, desk: _Desk) -> None:
+        assert self._tasks is not None
+        if desk.working:
+            desk.wake.set()
+            return
+        desk.working = True
+        self._working += 1
+        self._idle.clear()
+        self._tasks.create_task(self._work(desk))
+
+    async def _work(self, desk: _Desk) -> None:
+        try:
+            while (due_s := self._due_s(desk)) is not None:
+                pause_s = due_s - self._clock.monotonic()
+                if pause_s > 0:
+                    desk.wake.clear()
+                    try:
+                        async with asyncio.timeout(pause_s):
+                            await desk.wake.wait()
+                    except TimeoutError:
+                        pass
+                    continue
+                await self._call(desk)
+        except asyncio.CancelledError:
+            self._refuse(desk.comments, OutcomeUnknown())
+            raise
+        finally:
+            desk.working = False
+            self._working -= 1
+            if self._working == 0:
+                self._idle.set()
+
+    def _due_s(self, desk: _Desk) -> float | None:
+        """When the next call is due on this process's clock; None: nothing is left to do."""
+        if desk.failures:
+            pause_s = min(_FIRST_PAUSE_S * 2 ** min(desk.failures, 10), _LONGEST_PAUSE_S)
+            return desk.called_s + pause_s if desk.has_work or desk.recall_s is not None else None
+        if desk.at_once:
+            return 0.0
+        if desk.has_work:
+            return desk.called_s + self._interval_ms(desk.room_no) / 1000
+        return desk.recall_s
+
+    async def _call(self, desk: _Desk) -> None:
+        comments = [desk.comments.popleft() for _ in range(min(len(desk.comments), COMMENTS_A_CALL))]
+        stock, desk.stock = desk.stock, {}
+        at_once, desk.at_once = desk.at_once, False
+        desk.wants_cut, desk.recall_s, taps = False, None, desk.taps
+        desk.called_s = self._clock.monotonic()
+        try:
+            told = await self._hot.tick(
+                desk.room_no,
+                interval_ms=self._interval_ms(desk.room_no),
+                at_once=at_once,
+                taps_epoch=desk.epoch,
+                taps=taps,
+                comments=comments,
+                stock=stock,
+            )
+            ROOM_CALL_SECONDS.observe(self._clock.monotonic() - desk.called_s)
+            if told.word == "unknown":
+                await open_room(self._hot, self._standing, desk.room_no)
+        except asyncio.CancelledError:
+            self._refuse(comments, OutcomeUnknown())
+            raise
+        except Exception as error:
+            if isinstance(error, GatewayError):
+                log.warning("room_call_lost", room_no=desk.room_no, comments=len(comments), error=str(error))
+            else:
+                log.exception("room_call_failed", room_no=desk.room_no, comments=len(comments))
+            desk.failures += 1
+            self._put_back(desk, comments, stock, at_once)
+            self._give_up(desk)
+            return
+        desk.failures = 0
+        if told.word == "unknown":
+            self._put_back(desk, comments, stock, at_once)
+            return
+        if told.epoch == desk.epoch:
+            desk.taps_told = taps
+        else:
+            # Not counted: in the room's new epoch this process begins at what was not told in the old one.
+            desk.taps -= desk.taps_told
+            desk.epoch, desk.taps_told = told.epoch, 0
+        desk.seq = told.seq
+        if told.word == "early":
+            # Later by up to a tenth, so that not all processes that were early come back together.
+            wait_ms = told.wait_ms + random.uniform(1, 1 + self._interval_ms(desk.room_no) / 10)
+            desk.recall_s = self._clock.monotonic() + wait_ms / 1000
+        for request, answer in zip(comments, told.answers, strict=True):
+            self._answer(desk, request, answer)
+
+    def _answer(self, desk: _Desk, request: CommentRequest, answer: list[Any]) -> None:
+        word = answer[0]
+        if word in ("posted", "replayed"):
+            _, n, at_ms = answer
+            COMMENTS.labels(word).inc()
+            request.answer(
+                CommentAnswer(
+                    CommentOutcome.POSTED,
+                    comment=self._mint(at_ms, desk.room_no, desk.epoch, n),
+                    at_ms=at_ms,
+                    replayed=word == "replayed",
+                )
+            )
+        elif word == "overloaded":
+            request.answer(Overloaded(retry_after_ms=random.randint(1000, 5000)))
+        else:
+            COMMENTS.labels(word).inc()
+            wait_ms = answer[1] if len(answer) > 1 else None
+            # Who is banned is muted for good; there is no time to name.
+            known_ms = wait_ms if wait_ms is not None and wait_ms < _FOR_GOOD_MS else None
+            request.answer(CommentAnswer(CommentOutcome(word), retry_after_ms=known_ms))
+
+    def _put_back(
+        self,
+        desk: _Desk,
+        comments: list[CommentRequest],
+        stock: dict[str, tuple[int, dict[str, Any]]],
+        at_once: bool,
+    ) -> None:
+        desk.comments.extendleft(reversed(comments))
+        for field, reading in stock.items():
+            had = desk.stock.get(field)
+            if had is None or had[0] < reading[0]:
+                desk.stock[field] = reading
+        desk.at_once = desk.at_once or at_once
+        desk.wants_cut = True
+
+    def _give_up(self, desk: _Desk) -> None:
+        """Comments whose time is over; whether they were posted is not known."""
+        oldest_s = self._clock.monotonic() - DECIDE_WITHIN_S
+        late = []
+        while desk.comments and desk.comments[0].arrived_s < oldest_s:
+            late.append(desk.comments.popleft())
+        self._refuse(late, OutcomeUnknown())
+
+    def _refuse(self, comments: Sequence[CommentRequest] | deque[CommentRequest], error: GatewayError) -> None:
+        for request in comments:
+            request.answer(error)
