@@ -43,6 +43,8 @@ class RoomReply(Struct, kw_only=True, omit_defaults=True):
     ended_at: str | None = None
     stream_url: str | None = None
     notice: str | None = None
+    viewers: int | None = None
+    """Open connections in all processes; left out while it cannot be read."""
     sales: list[RoomSaleReply] | None = None
 
 
@@ -194,7 +196,13 @@ def _instant(at_ms: int | None) -> str | None:
     return None if at_ms is None else instant(at_ms)
 
 
-def room_reply(room: Room, *, live_url: str, sales: Sequence[tuple[Sale, SaleState]] | None = None) -> RoomReply:
+def room_reply(
+    room: Room,
+    *,
+    live_url: str,
+    sales: Sequence[tuple[Sale, SaleState]] | None = None,
+    viewers: int | None = None,
+) -> RoomReply:
     """`live_url` holds `{room}` where the room's id goes."""
     return RoomReply(
         room=room.room,
@@ -207,12 +215,13 @@ def room_reply(room: Room, *, live_url: str, sales: Sequence[tuple[Sale, SaleSta
         ended_at=_instant(room.ended_at_ms),
         stream_url=room.stream_url,
         notice=room.notice,
+        viewers=viewers,
         sales=None if sales is None else [_sale_in_room(sale, state) for sale, state in sales],
     )
 
 
 def room_reading_reply(reading: RoomReading, *, live_url: str) -> RoomReply:
-    return room_reply(reading.room, live_url=live_url, sales=reading.sales)
+    return room_reply(reading.room, live_url=live_url, sales=reading.sales, viewers=reading.viewers)
 
 
 def _sale_in_room(sale: Sale, state: SaleState) -> RoomSaleReply:

@@ -14,13 +14,16 @@ from gateway.api.middleware import AUDIENCES, Audience, Edge
 from gateway.api.routes import Routes
 from gateway.api.routes.export import ExportRoutes
 from gateway.api.routes.health import HealthRoutes
+from gateway.api.routes.moderation import ModerationRoutes
 from gateway.api.routes.orders import OrderRoutes
 from gateway.api.routes.payments import PaymentRoutes
 from gateway.api.routes.rooms import RoomRoutes
 from gateway.api.routes.sales import SaleRoutes
 from gateway.api.routes.sandbox import SandboxRoutes
+from gateway.flows.acts import Acts
 from gateway.flows.cancel_order import CancelOrder
 from gateway.flows.control_sale import ControlSale
+from gateway.flows.moderate import Moderate
 from gateway.flows.orders import OrderReader
 from gateway.flows.pay import PayOrder
 from gateway.flows.payments import Payments
@@ -28,6 +31,7 @@ from gateway.flows.place_order import PlaceOrder
 from gateway.flows.rooms import Rooms
 from gateway.flows.sale_book import SaleBook
 from gateway.flows.sales import Sales
+from gateway.flows.steer_room import SteerRoom
 from gateway.payments.sandbox import Sandbox
 
 Surface = Literal["all", "public", "control"]
@@ -49,6 +53,9 @@ def build_app(
     authenticator: Authenticator,
     origins: Origins,
     rooms: Rooms,
+    steer: SteerRoom,
+    moderate: Moderate,
+    acts: Acts,
     sales: Sales,
     control: ControlSale,
     orders: PlaceOrder,
@@ -71,6 +78,7 @@ def build_app(
     parts: Iterable[Routes] = (
         HealthRoutes(ready=ready),
         RoomRoutes(callers=callers, rooms=rooms, live_url=live_url, max_bytes=max_body_bytes),
+        ModerationRoutes(callers=callers, steer=steer, moderate=moderate, acts=acts, max_bytes=max_body_bytes),
         SaleRoutes(callers=callers, sales=sales, control=control, max_bytes=max_body_bytes),
         OrderRoutes(callers=callers, orders=orders, reader=reader, cancelling=cancelling, payments=payments, book=book),
         PaymentRoutes(callers=callers, pay=pay, payments=payments, book=book, max_bytes=max_body_bytes),

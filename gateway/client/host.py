@@ -1,4 +1,5 @@
-"""The host's calls: rooms, sales, stock, prices and the orders of a sale."""
+"""The host's calls: rooms, sales, stock, prices and the orders of a sale. What hosts do in a live room is in
+room_host.py."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,8 +7,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from gateway.client.calls import Calls
 from gateway.client.http import Order, each_order
+from gateway.client.room_host import RoomHost
 
 
 class Room(msgspec.Struct, kw_only=True):
@@ -40,7 +41,7 @@ class Sale(msgspec.Struct, kw_only=True):
     items: list[Item] = []
 
 
-class Host(Calls):
+class Host(RoomHost):
     """Who runs a sale. Creates and stock changes take a `key`; acts that name a state need none."""
 
     async def create_room(self, title: str, *, key: str | None = None, **fields: Any) -> Room:

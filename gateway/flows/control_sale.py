@@ -4,7 +4,7 @@ An act is in force from its script on and answered once the ledger has it, so th
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -13,7 +13,7 @@ from gateway.clock import Clock
 from gateway.domain.acts import Act
 from gateway.domain.caller import Caller
 from gateway.domain.drafts import Effect, fingerprint
-from gateway.domain.sale import MAX_STOCK, Item, Sale
+from gateway.domain.sale import MAX_STOCK, Item, Sale, SaleState
 from gateway.errors import (
     Conflict,
     GatewayError,
@@ -66,7 +66,10 @@ class Acts(Protocol):
 
 
 class News(Protocol):
+    """What the sale's room is told; best effort."""
+
     async def prices(self, sale: Sale, prices: Sequence[tuple[str, int]]) -> None: ...
+    async def state(self, sale: Sale, state: SaleState) -> None: ...
 
 
 class Applied(Protocol):
@@ -85,14 +88,17 @@ class ControlSale:
         acts: Acts,
         applied: Applied,
         news: News,
+        moved: Callable[[Iterable[int]], None],
         clock: Clock,
     ) -> None:
+        """`moved` hears of sales whose stock is another one now."""
         self._sales = sales
         self._controls = controls
         self._effects = effects
         self._acts = acts
         self._applied = applied
         self._news = news
+        self._moved = moved
         self._clock = clock
 
     async def act(self, caller: Caller, sale_id: str, act: Act) -> SaleReading:
@@ -101,7 +107,9 @@ class ControlSale:
         sale = await self._sales.find(caller, sale_id)
         if not (sale.retired and act is Act.CLOSE):
             await self._kept(sale, await self._in_force(sale, act, actor=caller.sub))
-        return await self._afterwards(caller, sale)
+        reading = await self._afterwards(caller, sale)
+        await self._news.state(reading.sale, reading.state)
+        return reading
 
     async def change_stock(
         self, caller: Caller, sale_id: str, sku: str, *, add: int, reason: str, key: str
@@ -134,6 +142,7 @@ class ControlSale:
             if await self._effects.find(caller.shop, Effect(caller.sub, KIND, key, content)) is None:
                 raise StockInUse
         reading = await self._afterwards(caller, sale)
+        self._moved([sale.sale_no])
         return reading, _item(reading.sale, sku), replayed
 
     async def change_prices(self, caller: Caller, sale_id: str, prices: Mapping[str, int]) -> SaleReading:

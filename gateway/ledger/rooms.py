@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec import UNSET, UnsetType
 
+from gateway.domain.acts import RoomAct
 from gateway.domain.drafts import Effect, RoomChanges, RoomDraft
 from gateway.domain.ids import IdMint, RoomId
 from gateway.domain.room import Room, RoomState
@@ -12,10 +13,13 @@ from gateway.errors import NotFound
 from gateway.ledger.effects import take_key
 from gateway.ledger.pool import Ledger
 from gateway.ledger.queries import load_queries
+from gateway.ledger.room_acts import note_act
 
 T = TypeVar("T")
 
 _QUERIES = load_queries("rooms.sql")
+_ACTS = {RoomState.LIVE: RoomAct.START, RoomState.ENDED: RoomAct.END}
+_CHANGEABLE = ("title", "starts_at_ms", "stream_url", "notice")
 
 
 class RoomCreated(NamedTuple):
@@ -67,16 +71,22 @@ class LedgerRooms:
         names = None if only is None else list(only)
         return [_room(row) for row in await self._ledger.fetch(_QUERIES["of_shop"], shop, after, names, limit)]
 
-    async def set_state(self, room_no: int, state: RoomState) -> Room:
+    async def live_of(self, shop: str, *, limit: int) -> list[Room]:
+        """A shop's live rooms, newest first."""
+        return [_room(row) for row in await self._ledger.fetch(_QUERIES["live_of"], shop, limit)]
+
+    async def set_state(self, room_no: int, state: RoomState, *, actor: str) -> Room:
         """The room afterwards: in that state, or ended when it was."""
         async with self._ledger.transaction() as connection:
-            await connection.execute(_QUERIES["set_state"], room_no, state.value)
-            row = await connection.fetchrow(_QUERIES["find"], room_no)
-        if row is None:
-            raise NotFound("There is no such room.")
-        return _room(row)
+            was = await connection.fetchrow(_QUERIES["lock"], room_no)
+            if was is None:
+                raise NotFound("There is no such room.")
+            if await connection.fetchval(_QUERIES["set_state"], room_no, state.value):
+                before, after = {"state": was["state"]}, {"state": state.value}
+                await note_act(connection, room_no, _ACTS[state], actor=actor, before=before, after=after)
+            return _room(await connection.fetchrow(_QUERIES["find"], room_no))
 
-    async def change(self, room_no: int, changes: RoomChanges) -> Room:
+    async def change(self, room_no: int, changes: RoomChanges, *, actor: str) -> Room:
         async with self._ledger.transaction() as connection:
             row = await connection.fetchrow(_QUERIES["lock"], room_no)
             if row is None:
@@ -89,7 +99,12 @@ class LedgerRooms:
                 _changed(changes.stream_url, row["stream_url"]),
                 _changed(changes.notice, row["notice"]),
             )
-            return _room(await connection.fetchrow(_QUERIES["find"], room_no))
+            now = await connection.fetchrow(_QUERIES["find"], room_no)
+            others = [name for name in _CHANGEABLE if row[name] != now[name]]
+            if others:
+                before, after = ({name: of[name] for name in others} for of in (row, now))
+                await note_act(connection, room_no, RoomAct.CHANGE, actor=actor, before=before, after=after)
+            return _room(now)
 
 
 def _changed(value: T | UnsetType, before: T) -> T:

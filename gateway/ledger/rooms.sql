@@ -20,6 +20,12 @@ SELECT r.*, h.shop FROM rooms r JOIN shops h USING (shop_no)
  ORDER BY r.room_no DESC
  LIMIT $4;
 
+-- name: live_of
+SELECT r.*, h.shop FROM rooms r JOIN shops h USING (shop_no)
+ WHERE h.shop = $1 AND r.state = 'live'
+ ORDER BY r.room_no DESC
+ LIMIT $2;
+
 -- name: lock
 SELECT r.*, h.shop FROM rooms r JOIN shops h USING (shop_no) WHERE r.room_no = $1 FOR UPDATE OF r;
 
@@ -29,7 +35,8 @@ UPDATE rooms SET state = $2, changed_at = clock_timestamp(),
        started_at_ms = CASE WHEN $2 = 'live' THEN (extract(epoch FROM clock_timestamp()) * 1000)::bigint
                             ELSE started_at_ms END,
        ended_at_ms = CASE WHEN $2 = 'ended' THEN (extract(epoch FROM clock_timestamp()) * 1000)::bigint END
- WHERE room_no = $1 AND state <> $2 AND state <> 'ended';
+ WHERE room_no = $1 AND state <> $2 AND state <> 'ended'
+RETURNING true;
 
 -- name: change
 UPDATE rooms SET title = $2, starts_at_ms = $3, stream_url = $4, notice = $5, changed_at = clock_timestamp()

@@ -174,23 +174,23 @@ async def test_a_room_goes_forward_and_never_back(rooms: LedgerRooms, mint: IdMi
     assert (room.state, room.started_at_ms, replayed) == (RoomState.SCHEDULED, None, False)
     assert mint.read_room(room.room) == room.room_no
     assert (await rooms.create("tins", draft, asked("k", draft, kind="room"))).replayed
-    live = await rooms.set_state(room.room_no, RoomState.LIVE)
+    live = await rooms.set_state(room.room_no, RoomState.LIVE, actor="host")
     assert live.started_at_ms is not None
-    assert await rooms.set_state(room.room_no, RoomState.LIVE) == live
-    ended = await rooms.set_state(room.room_no, RoomState.ENDED)
+    assert await rooms.set_state(room.room_no, RoomState.LIVE, actor="host") == live
+    ended = await rooms.set_state(room.room_no, RoomState.ENDED, actor="host")
     assert (ended.started_at_ms, ended.state) == (live.started_at_ms, RoomState.ENDED)
     assert ended.ended_at_ms is not None
-    assert await rooms.set_state(room.room_no, RoomState.LIVE) == ended
+    assert await rooms.set_state(room.room_no, RoomState.LIVE, actor="host") == ended
     with pytest.raises(NotFound):
-        await rooms.set_state(10**9, RoomState.LIVE)
+        await rooms.set_state(10**9, RoomState.LIVE, actor="host")
 
 
 async def test_a_room_changes_in_what_is_named(rooms: LedgerRooms) -> None:
     draft = RoomDraft(title="Show", starts_at_ms=1000, stream_url="https://x.example/1", notice="Welcome")
     room, _ = await rooms.create("tins", draft, asked("k", draft, kind="room"))
-    changed = await rooms.change(room.room_no, RoomChanges(title="Late show", notice=None))
+    changed = await rooms.change(room.room_no, RoomChanges(title="Late show", notice=None), actor="host")
     assert changed == replace(room, title="Late show", notice=None)
-    assert await rooms.change(room.room_no, RoomChanges()) == changed
+    assert await rooms.change(room.room_no, RoomChanges(), actor="host") == changed
     assert await rooms.find(room.room_no) == changed
 
 

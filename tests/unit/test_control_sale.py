@@ -80,6 +80,8 @@ class Everything:
         self.readable = True
         self.refused: set[int] = set()
         self.news: list[tuple[str, int]] = []
+        self.states: list[SaleState] = []
+        self.moved: list[int] = []
 
     async def act(self, sale_no: int, act: Act, **asked: Any) -> tuple[int, int, bool]:
         self.acts.append({"sale_no": sale_no, "act": act, **asked})
@@ -103,6 +105,9 @@ class Everything:
 
     async def prices(self, sale: Sale, prices: Sequence[tuple[str, int]]) -> None:
         self.news += prices
+
+    async def state(self, sale: Sale, state: SaleState) -> None:
+        self.states.append(state)
 
     async def was_refused(self, **asked: Any) -> bool:
         return bool(asked["seq"] in self.refused)
@@ -147,6 +152,7 @@ class Everything:
             acts=everything,
             applied=everything,
             news=everything,
+            moved=self.moved.extend,
             clock=StillClock(),
         )
 
@@ -163,6 +169,7 @@ async def test_an_act_is_answered_once_the_ledger_has_it_and_everybody_is_told()
     assert [(act["act"], act["actor"], act["key"]) for act in everything.acts] == [(Act.PAUSE, "host-1", "")]
     assert everything.waited == [(0, 1, 5)]
     assert everything.told == [bus.SaleChanged(7)]
+    assert everything.states == [reading.state]
 
 
 async def test_an_act_that_the_ledger_does_not_have_in_time_is_told_and_unknown() -> None:
