@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KEEP ?=
+CHAT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture nightly-properties retest check bench surge locust format lock clean
+.PHONY: help setup demo test torture nightly-properties retest check bench conformance proxies surge locust format lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,8 +21,8 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: setup ## the whole gateway on this machine sells 10,000 units; KEEP=1 leaves it running
-	$(BIN)/peakgate demo $(if $(KEEP),--keep)
+demo: setup ## the whole gateway on this machine sells 10,000 units; KEEP=1 leaves it running, CHAT=FILE plays that chat
+	$(BIN)/peakgate demo $(if $(KEEP),--keep) $(if $(CHAT),--chat "$(CHAT)")
 
 test: setup ## all tests, on a real Valkey and a real PostgreSQL started by the tests
 	$(BIN)/python -m pytest
@@ -44,11 +45,18 @@ check: setup ## format, lint, types, import rule
 bench: setup ## ours beside the other ways, on the same servers; ARGS="--quick" for a short look, writes bench.json
 	$(BIN)/python -m loadtests.bench --json bench.json $(ARGS)
 
+conformance: setup ## RFC 6455 by the Autobahn suite, which needs a CPython 2.7 (PYTHON27=); ARGS="--beside" for aiohttp too
+	$(BIN)/python -m loadtests.conformance $(ARGS)
+
+proxies: setup ## the gateway behind nginx and HAProxy as in deploy/proxies; installs both on Debian
+	@command -v nginx >/dev/null && command -v haproxy >/dev/null || apt-get install --yes nginx haproxy
+	$(BIN)/python -m pytest tests/e2e/test_sockets_proxies.py
+
 surge: setup ## the peak second: 10,000 viewers, 1,000 units, bad networks; checks every answer
 	$(BIN)/python loadtests/surge.py --up $(ARGS)
 
-locust: setup ## shoppers with locust, without its page: ARGS="-u 200 -r 50 -t 30s"
-	$(BIN)/locust -f loadtests/locustfile.py --headless $(or $(ARGS),-u 100 -r 50 -t 20s)
+locust: setup ## shoppers: ARGS="-u 200 -r 50 -t 30s"; or viewers of a whole show: PROFILE=p1|p2 SCALE=0.1 SPEED=60
+	$(BIN)/locust -f loadtests/locustfile.py --headless $(or $(ARGS),$(if $(PROFILE),,-u 100 -r 50 -t 20s))
 
 format: setup ## write the format and the safe fixes
 	$(BIN)/ruff format .
@@ -59,4 +67,4 @@ lock: ## make requirements.lock anew (needs uv)
 	  --extra embedded --extra load --extra dev -o requirements.lock pyproject.toml
 
 clean: ## remove what the commands made
-	rm -rf $(VENV) .peakgate .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-conformance .peakgate .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,13 +5,18 @@ from gateway.app.base import OnReady, api_url, live_url, serving, standing, with
 from gateway.app.edge import Edge
 from gateway.app.money import Money
 from gateway.domain.sale import MIN_PAY_WITHIN_DEV_S, MIN_PAY_WITHIN_S
+from gateway.flows.acts import Acts
 from gateway.flows.control_sale import ControlSale
-from gateway.flows.room_news import RoomNews
+from gateway.flows.moderate import Moderate
+from gateway.flows.room_telling import RoomTelling
 from gateway.flows.rooms import Rooms
 from gateway.flows.sales import Sales
+from gateway.flows.steer_room import SteerRoom
 from gateway.hot.control import HotControl
-from gateway.hot.ticks import RoomTicks
+from gateway.ledger.comments import LedgerComments
 from gateway.ledger.effects import LedgerEffects
+from gateway.ledger.moderation import LedgerModeration
+from gateway.ledger.room_acts import LedgerActs
 from gateway.process import settle_memory
 from gateway.settings import Settings
 
@@ -29,6 +34,18 @@ async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
             clock=base.clock,
             min_pay_within_s=MIN_PAY_WITHIN_DEV_S if settings.dev else MIN_PAY_WITHIN_S,
         )
+        rooms = Rooms(
+            ledger=edge.ledger_rooms,
+            sales=edge.ledger_sales,
+            book=edge.rooms,
+            publisher=base.bus,
+            news=edge.room_side.news,
+            crowd=edge.room_side.hot,
+            mint=base.mint,
+            clock=base.clock,
+        )
+        moderation = LedgerModeration(base.ledger)
+        telling = RoomTelling(ledger=moderation, rooms=rooms, news=edge.room_side.news)
         controls = {
             shard: HotControl(shard=hot, scripts=base.scripts, clock=base.clock) for shard, hot in base.hot.items()
         }
@@ -36,14 +53,18 @@ async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
         app = build_app(
             authenticator=edge.authenticator,
             origins=edge.origins,
-            rooms=Rooms(
-                ledger=edge.ledger_rooms,
-                sales=edge.ledger_sales,
-                book=edge.rooms,
-                publisher=base.bus,
+            rooms=rooms,
+            steer=SteerRoom(
+                ledger=moderation,
+                rooms=rooms,
+                sales=sales,
+                comments=LedgerComments(base.ledger),
+                telling=telling,
                 mint=base.mint,
                 clock=base.clock,
             ),
+            moderate=Moderate(ledger=moderation, rooms=rooms, telling=telling, mint=base.mint),
+            acts=Acts(ledger=LedgerActs(base.ledger), rooms=rooms),
             sales=sales,
             control=ControlSale(
                 sales=sales,
@@ -51,7 +72,8 @@ async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
                 effects=LedgerEffects(base.ledger),
                 acts=edge.ledger_sales,
                 applied=edge.applied,
-                news=RoomNews(ticks=RoomTicks(base.rooms_valkey), publisher=base.bus, clock=base.clock),
+                news=edge.room_side.news,
+                moved=edge.room_side.stock.note,
                 clock=base.clock,
             ),
             orders=edge.orders,

@@ -10,6 +10,7 @@ from gateway.admission.auth import Authenticator
 from gateway.admission.limiter import Limiter
 from gateway.admission.origins import Origins
 from gateway.app.base import Base
+from gateway.app.room_side import RoomSide
 from gateway.flows.applied import Applied
 from gateway.flows.epochs import Epochs
 from gateway.flows.order_watch import OrderWatch
@@ -22,6 +23,7 @@ from gateway.hot.group import GroupCalls
 from gateway.hot.orders import HotOrders
 from gateway.hot.stream import HeldAnswers, OrderStream
 from gateway.ledger.keys import LedgerKeys
+from gateway.ledger.moderation import LedgerModeration
 from gateway.ledger.orders import LedgerOrders
 from gateway.ledger.rooms import LedgerRooms
 from gateway.ledger.sales import LedgerSales
@@ -36,13 +38,18 @@ class Edge:
     def __init__(self, base: Base) -> None:
         self.base = base
         self.on_room_changed: Callable[[str], None] = lambda room: None
-        self.on_tick: Callable[[bus.Tick], None] = lambda tick: None
+        self.on_gap: Callable[[], Coroutine[Any, Any, None]] = _nothing
         settings, clock, mint = base.settings, base.clock, base.mint
         self.ledger_orders = LedgerOrders(base.ledger)
         self.ledger_sales = LedgerSales(base.ledger, mint=mint)
         self.ledger_rooms = LedgerRooms(base.ledger, mint=mint)
         self.sales = SaleBook(sales=self.ledger_sales, mint=mint, clock=clock)
         self.rooms = RoomBook(rooms=self.ledger_rooms, mint=mint, clock=clock)
+        self.room_side = RoomSide(
+            base,
+            find=self.sales.by_no,
+            standing=LedgerModeration(base.ledger).standing,
+        )
         self.watch = OrderWatch(ledger=self.ledger_orders, mint=mint, clock=clock)
         self.applied = Applied(shards=base.shards, clock=clock)
         keys = LedgerKeys(base.ledger)
@@ -67,6 +74,7 @@ class Edge:
             limiter=Limiter(rate=settings.order_rate, burst=settings.order_burst),
             watch=self.watch,
             clock=clock,
+            sold=self.room_side.stock.sold,
         )
         streams = {shard: OrderStream(client=base.orders_valkey, shard=shard) for shard in base.hot}
         self.reader = OrderReader(
@@ -90,7 +98,8 @@ class Edge:
             self.retired_keys.run(),
             self.watch.run(),
             epochs.run(),
-            self.base.bus.listen(self.hear, _nothing_to_repair),
+            *self.room_side.works(),
+            self.base.bus.listen(self.hear, self._heard_nothing),
         ]
 
     def hear(self, message: bytes) -> None:
@@ -106,8 +115,6 @@ class Edge:
                 self.applied.hear(applied)
             case bus.LaterStates() as later:
                 self.watch.hear(later)
-            case bus.Tick() as tick:
-                self.on_tick(tick)
             case bus.SaleChanged(sale_no):
                 self.sales.forget(sale_no)
             case bus.RoomChanged(room):
@@ -117,10 +124,14 @@ class Edge:
                 self.authenticator.forget(shop)
                 self.origins.forget()
 
+    async def _heard_nothing(self) -> None:
+        """The bus was away. Later states are asked for by themselves and books are fresh within seconds."""
+        await self.on_gap()
+
     async def drained(self) -> None:
         for group in self.groups.values():
             await group.drained()
 
 
-async def _nothing_to_repair() -> None:
-    """Later states are asked for by themselves and books are fresh within seconds."""
+async def _nothing() -> None:
+    """Whoever holds no rooms has nothing to ask after a gap."""

@@ -8,7 +8,9 @@ from typing import Any
 import structlog
 
 from gateway.app.base import Base, OnReady, serving, standing
+from gateway.app.room_side import RoomSide
 from gateway.flows.epochs import Epochs
+from gateway.hot.archive import RoomArchive
 from gateway.hot.audit import HotAudit
 from gateway.hot.connect import connect
 from gateway.hot.control import HotControl
@@ -20,25 +22,28 @@ from gateway.hot.revivals import HotRevivals
 from gateway.hot.scripts import Scripts
 from gateway.hot.server_state import ServerState
 from gateway.hot.stream import OrderStream
-from gateway.hot.ticks import RoomTicks
+from gateway.keeper.archive import CommentArchive
 from gateway.keeper.audit import Auditor
 from gateway.keeper.clocks import Clocks, this_machine
 from gateway.keeper.deadlines import Deadlines
 from gateway.keeper.late import LateMoney
 from gateway.keeper.rebuild import Rebuilder
 from gateway.keeper.releases import Releases
-from gateway.keeper.restock import Restock
 from gateway.keeper.retire import Retirement
 from gateway.keeper.rewrite import FileRewrites
 from gateway.keeper.shards import ShardKeeper
 from gateway.keeper.watchdog import Watchdog
+from gateway.keeper.windows import Windows
 from gateway.ledger.audit import LedgerAudit
 from gateway.ledger.clocks import LedgerClocks
+from gateway.ledger.comments import LedgerComments
+from gateway.ledger.moderation import LedgerModeration
 from gateway.ledger.outbox import LedgerOutbox
 from gateway.ledger.rebuild import LedgerRebuilds
 from gateway.ledger.retire import LedgerRetirement
 from gateway.ledger.sales import LedgerSales
 from gateway.ledger.settlement import LedgerSettlement
+from gateway.ledger.windows import LedgerWindows
 from gateway.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -61,17 +66,13 @@ async def run_keeper(settings: Settings, *, on_ready: OnReady) -> int:
         )
         epochs = Epochs(shards=base.shards, hot=base.hot, known=base.known)
         settlement = LedgerSettlement(base.ledger)
-        restock = Restock(
-            sales=LedgerSales(base.ledger, mint=base.mint),
-            counters=dict(base.hot),
-            ticks=RoomTicks(base.rooms_valkey),
-            publisher=base.bus,
-            clock=base.clock,
+        rooms = RoomSide(
+            base, find=LedgerSales(base.ledger, mint=base.mint).find, standing=LedgerModeration(base.ledger).standing
         )
         releases = Releases(
             outbox=LedgerOutbox(base.ledger),
             hot={shard: HotReleases(shard=hot, scripts=base.scripts) for shard, hot in base.hot.items()},
-            restock=restock,
+            restock=rooms.stock,
         )
         late = LateMoney(
             hot={shard: HotRevivals(shard=hot, scripts=base.scripts) for shard, hot in base.hot.items()},
@@ -100,7 +101,7 @@ async def run_keeper(settings: Settings, *, on_ready: OnReady) -> int:
             clock=base.clock,
             retire_after_s=settings.retire_after_s,
         )
-        works = [keeper.run(), epochs.run(), releases.run(), restock.run(), late.run(), deadlines.run()]
+        works = [keeper.run(), epochs.run(), releases.run(), *rooms.works(), late.run(), deadlines.run()]
         rewrites = FileRewrites(
             server=server,
             streams={shard: OrderStream(client=base.orders_valkey, shard=shard) for shard in base.hot},
@@ -109,6 +110,16 @@ async def run_keeper(settings: Settings, *, on_ready: OnReady) -> int:
             ceiling_bytes=settings.rewrite_ceiling_bytes,
         )
         works += [clocks.run(), retirement.run(), rewrites.run()]
+        windows = Windows(
+            ledger=LedgerWindows(base.ledger),
+            sales=LedgerSales(base.ledger, mint=base.mint),
+            server=server,
+            clocks=clocks,
+            news=rooms.news,
+            clock=base.clock,
+        )
+        archive = CommentArchive(stream=RoomArchive(base.rooms_valkey), ledger=LedgerComments(base.ledger))
+        works += [windows.run(), archive.run()]
         async with _watchdog(base) as watching, serving(base, [*works, *watching]):
             # Ready means that new shards sell: what is created from here on finds them open.
             await _settled(keeper, base.stopping)

@@ -1,50 +1,112 @@
 """The live process: sockets only."""
 
+from gateway.admission.addresses import Addresses
+from gateway.admission.limiter import Limiter
+from gateway.admission.pace import Pace
 from gateway.app.base import OnReady, live_url, serving, standing, within
 from gateway.app.edge import Edge
+from gateway.flows.comment import PostComment
 from gateway.flows.counts import SaleCounts
+from gateway.flows.like import Like
+from gateway.flows.room_rules import RuleBook
 from gateway.flows.watch import WatchRoom
-from gateway.hot.ticks import RoomTicks
+from gateway.ledger.moderation import LedgerModeration
+from gateway.live.greeting import SOCKETS_PER_VIEWER, Greeter
 from gateway.live.server import LiveServer
 from gateway.process import settle_memory
+from gateway.rooms.crowd import Crowd
+from gateway.rooms.hub import Hub
+from gateway.rooms.seats import Seats
+from gateway.rooms.snapshots import Snapshots
 from gateway.settings import Settings
+
+# Taps are collected by the viewer's page, which sends a frame or two a second; each may carry a hundred.
+LIKE_FRAMES_PER_S, LIKE_FRAMES_BURST = 5.0, 10
 
 
 async def run_live(settings: Settings, *, index: int, on_ready: OnReady) -> int:
     """One live process: sockets only. All live processes of a node share the port."""
     async with standing(settings) as base:
         edge = Edge(base)
+        side = edge.room_side
+        watch = WatchRoom(
+            rooms=edge.rooms,
+            sales=edge.ledger_sales,
+            book=edge.sales,
+            counters={shard: SaleCounts(hot=hot, ledger=edge.ledger_sales) for shard, hot in base.hot.items()},
+            reader=edge.reader,
+            watch=edge.watch,
+            mint=base.mint,
+            id_key=base.id_key,
+            clock=base.clock,
+        )
+        moderation = LedgerModeration(base.ledger)
+        rules = RuleBook(rules=moderation, pseudonym=watch.pseudonym, clock=base.clock)
+        snapshots = Snapshots(window=watch.window, clock=base.clock)
+        hub = Hub(
+            hot=side.hot,
+            feed=base.bus,
+            calls=side.calls,
+            standing=moderation.standing,
+            snapshots=snapshots,
+            mint=base.mint.comment,
+            clock=base.clock,
+            tick_ms=settings.tick_ms,
+        )
+        side.interval_ms = hub.interval_ms
+        base.bus.on_tick = hub.heard
+        crowd = Crowd(hub=hub, hot=side.hot, calls=side.calls, clock=base.clock)
+        seats = Seats(hot=side.hot, alive=lambda: crowd.alive, most=SOCKETS_PER_VIEWER)
+        comments = PostComment(
+            rooms=side.calls,
+            limiter=Limiter(rate=settings.comment_rate, burst=settings.comment_burst),
+            clock=base.clock,
+        )
+        greeter = Greeter(
+            authenticator=edge.authenticator,
+            watch=watch,
+            rules=rules.get,
+            presence=edge.watch,
+            origins=edge.origins,
+            hub=hub,
+            seats=seats,
+            snapshots=snapshots,
+            pace=Pace(rate=settings.join_rate),
+            clock=base.clock,
+        )
         server = LiveServer(
             orders=edge.orders,
-            authenticator=edge.authenticator,
-            watch=WatchRoom(
-                rooms=edge.rooms,
-                sales=edge.ledger_sales,
-                book=edge.sales,
-                counters={shard: SaleCounts(hot=hot, ledger=edge.ledger_sales) for shard, hot in base.hot.items()},
-                ticks=RoomTicks(base.rooms_valkey),
-                reader=edge.reader,
-                watch=edge.watch,
-                mint=base.mint,
-                id_key=base.id_key,
-                clock=base.clock,
+            comments=comments,
+            likes=Like(
+                rooms=side.calls, limiter=Limiter(rate=LIKE_FRAMES_PER_S, burst=LIKE_FRAMES_BURST), clock=base.clock
             ),
+            authenticator=edge.authenticator,
+            watch=watch,
+            greeter=greeter,
+            hub=hub,
+            rules=rules,
             presence=edge.watch,
             origins=edge.origins,
             room_may_exist=edge.rooms.may_exist,
             clock=base.clock,
             sockets_max=settings.max_sockets,
+            addresses=Addresses.parse(settings.trusted_proxies),
+            sockets_per_address=settings.sockets_per_address,
+            ungreeted_max=settings.max_ungreeted,
         )
         edge.on_room_changed = server.room_changed
-        edge.on_tick = server.tick
+        edge.on_gap = hub.compare
         await edge.authenticator.prepare()
-        async with serving(base, [*edge.works(), server.run()]):
+        async with serving(base, [*edge.works(), server.run(), greeter.run(), hub.run(), crowd.run(), seats.run()]):
             await server.start(settings.host, settings.live_port, shared=settings.workers > 1)
             settle_memory()
             on_ready({"role": f"live {index}", "live_url": live_url(settings)})
             await base.stopping.wait()
             edge.orders.stop_admitting()
+            comments.stop_admitting()
             # What is being decided is answered before anybody is told to leave.
             await within(settings.drain_s * 0.2, edge.drained())
-            await server.drain(settings.drain_s * 0.7)
+            await within(settings.drain_s * 0.1, side.calls.drained())
+            await server.drain(settings.drain_s * 0.6)
+            await within(settings.drain_s * 0.1, crowd.leave())
     return 0

@@ -1,1 +1,1 @@
-"""The socket edge: sockets only, on picows. Everything it decides about orders is decided in `flows`."""
+"""The socket edge: sockets only. Everything it decides about orders is decided in `flows`."""

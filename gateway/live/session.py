@@ -1,29 +1,30 @@
-"""One viewer's socket: its frames in, its answers out, and how it ends."""
+"""One viewer's socket in the terms of the contract: its frames in, its answers out, and why it ends."""
 
-import asyncio
+import math
+import random
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, cast
-
-from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+from typing import Protocol
 
 from gateway.domain.caller import Caller
+from gateway.domain.comment import CommentAnswer
 from gateway.domain.order import OrderAnswer, OrderOutcome
 from gateway.errors import BadRequest, GatewayError, Invalid, NotFound
-from gateway.metrics import CLOSED
+from gateway.live.socket import Counted, Socket
+from gateway.live.switchboard import Switchboard
+from gateway.metrics import ENTERS, SLOW_VIEWERS
+from gateway.rooms.live_room import NOT_YET, LiveRoom
+from gateway.rooms.picture import Variant
 from gateway.wire import bus, frames
 from gateway.wire.close_codes import CloseCode
 from gateway.wire.codec import Codec, NotAllowed, UnknownFrame, Unreadable
 
+# What may wait for a phone that reads slowly before it gets less: its own buffers hold seconds of a room already.
+NO_COMMENTS_BYTES, SALE_ONLY_BYTES = 8 * 1024, 24 * 1024
+# And before it is asked to come back; under what may wait at all, so that its bye still finds a place.
+SLOW_BYTES = 48 * 1024
 HELLO_WITHIN_S = 5.0  # the contract's
 BROKEN_FRAMES = 3  # the contract's: the third closes the socket
-# A viewer's taps, likes and pings stay far below; above it somebody counts on us being slower than they are.
-FRAMES_PER_S, FRAMES_BURST = 200.0, 400.0
-# How long a closed socket may still be read to its end; the peer's own close ends it sooner.
-LINGER_S = 0.5
-_PONG = 0x8A
-# What may wait for a phone that does not read: answers to orders are small, so this is hundreds of them.
-MAX_UNREAD_BYTES = 64 * 1024
 
 
 class Orders(Protocol):
@@ -42,47 +43,83 @@ class Orders(Protocol):
     ) -> None: ...
 
 
+class Comments(Protocol):
+    """`gateway.flows.comment.PostComment`."""
+
+    def submit(
+        self,
+        caller: Caller,
+        *,
+        room_no: int,
+        viewer: str,
+        id: str,
+        text: str,
+        refuses: Callable[[str], bool],
+        answer: Callable[[CommentAnswer | Exception], None],
+    ) -> None: ...
+
+
+class Likes(Protocol):
+    def like(self, caller: Caller, room_no: int, taps: int) -> None: ...
+
+
 class Host(Protocol):
     """What a session asks of its server."""
 
     orders: Orders
+    board: Switchboard
+    comments: Comments
+    likes: Likes
 
-    def now_s(self) -> float: ...
     def now_ms(self) -> int: ...
     def connected(self, session: "Session") -> None: ...
     def greet(self, session: "Session", hello: frames.Hello) -> None: ...
     def refresh(self, session: "Session", token: str) -> None: ...
     def left(self, session: "Session") -> None: ...
-    def flush_soon(self, session: "Session") -> None: ...
+    def refuses(self, session: "Session", text: str) -> bool:
+        """Whether what would be said has a word that is banned in the session's room."""
+        ...
 
 
-class Session(WSListener):
+class Session(Socket):
     """A socket from its upgrade to its end. It never awaits: what takes time is done by the server, which calls
     back."""
 
     __slots__ = (
         "_broken",
-        "_credit",
-        "_credit_at_s",
         "_early",
+        "_end_at_s",
         "_host",
         "_in_flight",
-        "_parts",
-        "_parts_type",
-        "_timers",
-        "_unsent",
+        "_warn_at_s",
+        "_warn_of_ms",
+        "at_seq",
         "caller",
-        "closing",
         "codec",
         "greeted",
         "joined",
+        "live",
         "origin",
         "room",
+        "slot",
         "token",
-        "transport",
+        "variant",
+        "you",
     )
 
-    def __init__(self, *, host: Host, room: str, codec: Codec, token: str | None, origin: str | None = None) -> None:
+    max_message_bytes = frames.MAX_FRAME_BYTES
+
+    def __init__(
+        self,
+        *,
+        host: Host,
+        room: str,
+        codec: Codec,
+        token: str | None,
+        origin: str | None = None,
+        guest: Counted | None = None,
+    ) -> None:
+        super().__init__(host.board, guest)
         self._host = host
         self.room = room
         self.codec = codec
@@ -94,92 +131,33 @@ class Session(WSListener):
         self.caller: Caller | None = None
         """Set once welcomed."""
         self.greeted = False
-        self.closing = False
-        self.transport: WSTransport | None = None
+        self.live: LiveRoom | None = None
+        """The room it is a member of, from its welcome on."""
+        self.you = ""
+        """Who the viewer is in the room."""
+        self.at_seq = NOT_YET
+        self.slot = 0
+        self.variant = Variant.WHOLE
         self._broken = 0
-        self._credit = FRAMES_BURST
-        self._credit_at_s = 0.0
         self._in_flight = 0
-        self._early: list[bus.LaterState] = []
-        self._parts: bytearray | None = None
-        self._parts_type = WSMsgType.TEXT
-        self._timers: list[asyncio.TimerHandle] = []
-        self._unsent: list[bytes] = []
-
-    # The transport's side.
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self.transport = transport
-        self._credit_at_s = self._host.now_s()
-        self._later(HELLO_WITHIN_S, self._no_hello)
-        self._host.connected(self)
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        self.closing = True
-        self.transport = None
-        self._stop_timers()
-        self._host.left(self)
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        kind = frame.msg_type
-        if kind is WSMsgType.CLOSE:
-            if not self.closing:
-                self.flush()
-                self.closing = True
-                transport.send_close(WSCloseCode.OK)
-            transport.disconnect()
-            return
-        if self.closing:
-            return
-        if not self._within_rate():
-            self.bye(CloseCode.TOO_MANY_FRAMES, "too many frames", retry_after_ms=5000)
-            return
-        if frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self.close(CloseCode.PROTOCOL_ERROR, "reserved bits without an extension")
-            return
-        if kind is WSMsgType.PING:
-            # Ours to answer: what the library answers by itself counts neither as a frame nor as unread.
-            payload = frame.get_payload_as_bytes()
-            self._put(bytes((_PONG, len(payload))), payload)
-            return
-        if kind is WSMsgType.PONG:
-            return
-        if kind is WSMsgType.CONTINUATION or not frame.fin or self._parts is not None:
-            whole = self._assemble(kind, frame)
-            if whole is not None:
-                self._read(self._parts_type, whole)
-        else:
-            self._read(kind, frame.get_payload_as_memoryview())
-
-    def _assemble(self, kind: WSMsgType, frame: WSFrame) -> bytes | None:
-        """The whole message once its last part is here; None before, or when it is none."""
-        if kind is not WSMsgType.CONTINUATION:
-            if self._parts is not None:
-                self.close(CloseCode.PROTOCOL_ERROR, "a new message inside another")
-                return None
-            self._parts, self._parts_type = bytearray(), kind
-        elif self._parts is None:
-            self.close(CloseCode.PROTOCOL_ERROR, "a continuation of nothing")
-            return None
-        self._parts += frame.get_payload_as_bytes()
-        if len(self._parts) > frames.MAX_FRAME_BYTES:
-            self.close(CloseCode.MESSAGE_TOO_BIG, "frame too large")
-            return None
-        if not frame.fin:
-            return None
-        whole, self._parts = bytes(self._parts), None
-        return whole
-
-    def _within_rate(self) -> bool:
-        now_s = self._host.now_s()
-        self._credit = min(FRAMES_BURST, self._credit + (now_s - self._credit_at_s) * FRAMES_PER_S) - 1
-        self._credit_at_s = now_s
-        return self._credit >= 0
+        self._early: tuple[bus.LaterState, ...] = ()
+        self._warn_at_s = self._end_at_s = math.inf
+        self._warn_of_ms = 0
 
     # Frames in.
 
-    def _read(self, kind: WSMsgType, payload: bytes | memoryview) -> None:
-        if (kind is WSMsgType.TEXT) is not self.codec.is_text:
+    def opened(self) -> None:
+        self._end_at_s = self._board.now_s() + HELLO_WITHIN_S
+        self._host.connected(self)
+
+    def closed(self) -> None:
+        self._host.left(self)
+
+    def flooded(self) -> None:
+        self.bye(CloseCode.TOO_MANY_FRAMES, "too many frames", retry_after_ms=5000)
+
+    def received(self, payload: bytes, is_text: bool) -> None:
+        if is_text is not self.codec.is_text:
             self.close(CloseCode.UNSUPPORTED_DATA, "wrong kind of frame for this subprotocol")
             return
         if not self.greeted:
@@ -195,7 +173,7 @@ class Session(WSListener):
             self.fail(NotFound(f"This gateway knows no frame {error.frame!r}."), id=error.id)
             return
         except Unreadable as error:
-            self._count_broken(payload, str(error))
+            self._count_broken(str(error))
             return
         if self.caller is None:
             self.bye(CloseCode.NO_HELLO, "the frame after hello waits for welcome")
@@ -214,6 +192,20 @@ class Session(WSListener):
                     ref=frame.ref,
                     meta=frame.meta,
                 )
+            case frames.Comment():
+                self._host.comments.submit(
+                    self.caller,
+                    room_no=self._live_room().room.room_no,
+                    viewer=self.you,
+                    id=frame.id,
+                    text=frame.text,
+                    refuses=partial(self._host.refuses, self),
+                    answer=partial(self._comment_answered, frame.id),
+                )
+            case frames.Like():
+                self._host.likes.like(self.caller, self._live_room().room.room_no, frame.n)
+            case frames.Enter():
+                ENTERS.add(1)
             case frames.Ping():
                 self.send(frames.Pong(now_ms=self._host.now_ms(), id=frame.id))
             case frames.FreshToken():
@@ -223,7 +215,7 @@ class Session(WSListener):
             case frames.Hello():
                 self.fail(Invalid("The socket has said hello already.", param="t"))
 
-    def _read_hello(self, payload: bytes | memoryview) -> None:
+    def _read_hello(self, payload: bytes) -> None:
         """The first frame is hello; whatever else it is ends the socket."""
         try:
             frame = self.codec.decode(payload)
@@ -231,16 +223,12 @@ class Session(WSListener):
             frame = None
         if isinstance(frame, frames.Hello):
             self.greeted = True
+            self._end_at_s = math.inf
             self._host.greet(self, frame)
-        elif self.codec.is_text and not _is_utf8(payload):
-            self.close(CloseCode.INVALID_TEXT, "not UTF-8")
         else:
             self.bye(CloseCode.NO_HELLO, "the first frame is hello")
 
-    def _count_broken(self, payload: bytes | memoryview, message: str) -> None:
-        if self.codec.is_text and not _is_utf8(payload):
-            self.close(CloseCode.INVALID_TEXT, "not UTF-8")
-            return
+    def _count_broken(self, message: str) -> None:
         self._broken += 1
         if self._broken >= BROKEN_FRAMES:
             self.bye(CloseCode.BROKEN_FRAMES, "three broken frames")
@@ -258,14 +246,29 @@ class Session(WSListener):
         else:
             self.fail(answer, id=id)
         if self._early:
-            states, self._early = self._early, []
+            states, self._early = self._early, ()
             for state in states:
                 self.order_changed(state, placed_here=True)
+
+    def _comment_answered(self, id: str, answer: CommentAnswer | Exception) -> None:
+        if isinstance(answer, CommentAnswer):
+            self.send(
+                frames.Reply(
+                    id=id,
+                    outcome=str(answer.outcome),
+                    comment=answer.comment,
+                    at_ms=answer.at_ms,
+                    retry_after_ms=answer.retry_after_ms,
+                    replayed=answer.replayed,
+                )
+            )
+        else:
+            self.fail(answer, id=id)
 
     def order_changed(self, state: bus.LaterState, *, placed_here: bool) -> None:
         """A later state of an order of this viewer. One that overtook its own reply (or the welcome) waits for it."""
         if self.caller is None or (not placed_here and self._in_flight > 0):
-            self._early.append(state)
+            self._early += (state,)
             return
         self.send(
             frames.OrderChanged(
@@ -294,77 +297,70 @@ class Session(WSListener):
 
     def send_encoded(self, payload: bytes) -> None:
         if self.transport is not None and not self.closing:
-            self._put(self.codec.header(len(payload)), payload)
+            self.put(self.codec.header(len(payload)), payload)
 
-    def _put(self, header: bytes, payload: bytes) -> None:
-        if not self._unsent:
-            self._host.flush_soon(self)
-        self._unsent.append(header)
-        self._unsent.append(payload)
+    # The room.
 
-    def flush(self) -> None:
-        """Writes what was sent since the last flush at once: a call into the kernel costs more than the frames did."""
-        transport = self.transport
-        if transport is None or not self._unsent:
-            return
-        unsent, self._unsent = self._unsent, []
-        wire = transport.underlying_transport
-        wire.write(b"".join(unsent))
-        if wire.get_write_buffer_size() > MAX_UNREAD_BYTES:
-            self.closing = True
-            CLOSED.labels(int(CloseCode.SLOW)).inc()
-            # Its buffer is full, so no bye would arrive.
-            transport.disconnect(graceful=False)
-
-    # How it ends.
-
-    def admit(self, caller: Caller, welcome: frames.Welcome, snapshot: frames.Snapshot) -> None:
-        """The greeting is done: from here on the viewer may act."""
-        if self.closing:
-            return
-        self.caller = caller
+    def admit(self, caller: Caller, live: LiveRoom, welcome: frames.Welcome) -> None:
+        """The greeting is done: from here on the viewer may act. What the room shows follows."""
+        self.vouched()
+        self.caller, self.live, self.you = caller, live, welcome.you
+        # Most have nothing to say twice; what the hello brought is not kept for them.
+        self.token = None
         self.send(welcome)
-        self.send(snapshot)
-        states, self._early = self._early, []
+
+    def catch_up_states(self) -> None:
+        """Later states of orders that came while the welcome was made."""
+        states, self._early = self._early, ()
         for state in states:
             self.order_changed(state, placed_here=True)
 
+    def lags(self, unread_bytes: int) -> None:
+        """Who reads slowly gets less, and who does not read at all has to come back."""
+        if unread_bytes > SLOW_BYTES:
+            self.bye(CloseCode.SLOW, "reads too slowly", retry_after_ms=random.randint(1000, 3000))
+            return
+        variant = Variant.WHOLE
+        if unread_bytes > SALE_ONLY_BYTES:
+            variant = Variant.SALE_ONLY
+        elif unread_bytes > NO_COMMENTS_BYTES:
+            variant = Variant.NO_COMMENTS
+        if variant > self.variant:
+            SLOW_VIEWERS.labels(variant.name.lower()).inc()
+        elif unread_bytes > 0 and variant < self.variant:
+            # Only who has caught up gets more again; else it would go up and down with every tick.
+            return
+        self.variant = variant
+
+    def _live_room(self) -> LiveRoom:
+        assert self.live is not None, "welcomed without a room"
+        return self.live
+
+    # How it ends.
+
     def time_token(self, *, warn_in_s: float, warn_of_ms: int, end_in_s: float) -> None:
         """Warns before the token ends and closes when it has; a fresh token starts this anew."""
-        self._stop_timers()
-        self._later(warn_in_s, lambda: self.send(frames.TokenEnding(in_ms=warn_of_ms)))
-        self._later(end_in_s, lambda: self.bye(CloseCode.TOKEN_ENDED, "the token has ended"))
+        now_s = self._board.now_s()
+        self._warn_at_s, self._warn_of_ms, self._end_at_s = now_s + warn_in_s, warn_of_ms, now_s + end_in_s
+        self.look_again()
 
-    def _later(self, delay_s: float, act: Callable[[], None]) -> None:
-        if not self.closing:
-            self._timers.append(asyncio.get_running_loop().call_later(delay_s, act))
-
-    def _stop_timers(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
-
-    def _no_hello(self) -> None:
-        if not self.greeted:
-            self.bye(CloseCode.NO_HELLO, "no hello in time")
+    def timed(self, now_s: float) -> float:
+        """Until its hello what ends is its time for one; afterwards its token."""
+        if now_s >= self._end_at_s:
+            if self.greeted:
+                self.bye(CloseCode.TOKEN_ENDED, "the token has ended")
+            else:
+                self.bye(CloseCode.NO_HELLO, "no hello in time")
+        elif now_s >= self._warn_at_s:
+            self._warn_at_s = math.inf
+            self.send(frames.TokenEnding(in_ms=self._warn_of_ms))
+        return min(self._warn_at_s, self._end_at_s)
 
     def bye(self, code: CloseCode, reason: str, *, retry_after_ms: int | None = None) -> None:
         """Says why, then closes."""
         if not self.closing:
             self.send(frames.Bye(code=int(code), reason=reason, retry_after_ms=retry_after_ms))
             self.close(code, reason)
-
-    def close(self, code: CloseCode, reason: str) -> None:
-        transport = self.transport
-        if transport is None or self.closing:
-            return
-        self.flush()
-        self.closing = True
-        CLOSED.labels(int(code)).inc()
-        transport.send_close(cast(WSCloseCode, int(code)), reason.encode()[:120])
-        self._stop_timers()
-        # Closed at once with frames unread, the kernel would reset the connection and the close frame be lost.
-        self._timers.append(asyncio.get_running_loop().call_later(LINGER_S, transport.disconnect))
 
 
 def _reply(id: str, answer: OrderAnswer) -> frames.Reply:
@@ -387,11 +383,3 @@ def _reply(id: str, answer: OrderAnswer) -> frames.Reply:
             return frames.Reply(id=id, outcome="too_fast", retry_after_ms=answer.retry_after_ms)
         case _:
             return frames.Reply(id=id, outcome=str(answer.outcome))
-
-
-def _is_utf8(payload: bytes | memoryview) -> bool:
-    try:
-        str(payload, "utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -1,7 +1,7 @@
 """One shop with one sale on a real Valkey and a real ledger, put together as the assembler does, and moved by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -24,12 +24,10 @@ from gateway.hot.revivals import HotRevivals
 from gateway.hot.scripts import Scripts
 from gateway.hot.shard import HotShard
 from gateway.hot.stream import HeldAnswers, OrderStream
-from gateway.hot.ticks import RoomTicks
 from gateway.keeper.deadlines import Deadlines
 from gateway.keeper.late import LateMoney
 from gateway.keeper.rebuild import Rebuilder
 from gateway.keeper.releases import Releases
-from gateway.keeper.restock import Restock
 from gateway.keeper.shards import ShardKeeper
 from gateway.ledger.batches import LedgerBatches
 from gateway.ledger.orders import LedgerOrders
@@ -153,14 +151,9 @@ class ShopFloor:
         )
         self.keeper = self.another_keeper()
         self.heard = Heard()
-        self.restock = Restock(
-            sales=self.sales,
-            counters={SHARD: self.hot},
-            ticks=RoomTicks(client),
-            publisher=self.heard,
-            clock=self.clock,
-        )
-        self.give_back = Releases(outbox=self.outbox, hot={SHARD: self.releases}, restock=self.restock)
+        self.restocked: list[int] = []
+        """Sales whose units came back, as the rooms are told."""
+        self.give_back = Releases(outbox=self.outbox, hot={SHARD: self.releases}, restock=self)
         self.settlement = LedgerSettlement(ledger)
         self.trust = Trust()
         self.deadlines = Deadlines(shards=[SHARD], ledger=self.settlement, clocks=self.trust, publisher=self.heard)
@@ -170,6 +163,9 @@ class ShopFloor:
             publisher=self.heard,
         )
         self.sale: Sale
+
+    def note(self, sales: Iterable[int]) -> None:
+        self.restocked.extend(sales)
 
     def another_keeper(self) -> ShardKeeper:
         return ShardKeeper(rebuilder=self.rebuilder, shards=self.shards, sales=self.sales, hot={SHARD: self.hot})

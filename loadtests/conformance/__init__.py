@@ -1,0 +1,1 @@
+"""The sockets' WebSocket level against the Autobahn suite."""
