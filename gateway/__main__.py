@@ -14,7 +14,11 @@ from gateway.clock import SystemClock
 from gateway.errors import GatewayError
 from gateway.logs import set_up_logs
 
-_DEMO: Final = "gateway.cli.demo"
+# What stands on the viewer's client, with what its code means by "a check failed".
+_ON_THE_CLIENT: Final = {
+    "demo": "the audit does not hold",
+    "replay": "no comment was posted, or the room's ticks had a hole",
+}
 
 
 def build_app() -> typer.Typer:
@@ -30,16 +34,17 @@ def build_app() -> typer.Typer:
     )
     for group in (up, roles, shops, providers, ledger, rebuild, backup, config):
         group.register(app)
-    demo = _find_demo()
-    if demo is not None:
-        app.command("demo", epilog=exit_codes(check_failed="the audit does not hold"))(demo)
+    for verb, failed in _ON_THE_CLIENT.items():
+        found = _find(verb)
+        if found is not None:
+            app.command(verb, epilog=exit_codes(check_failed=failed))(found)
     return app
 
 
-def _find_demo() -> Callable[..., None] | None:
+def _find(verb: str) -> Callable[..., None] | None:
     """A production image may leave the demo, the viewer client or what they stand on out."""
     try:
-        return getattr(importlib.import_module(_DEMO), "demo", None)
+        return getattr(importlib.import_module(f"gateway.cli.{verb}"), verb, None)
     except ModuleNotFoundError:
         return None
 

@@ -1,8 +1,12 @@
-"""How many shoppers there are over time; `GATEWAY_SHAPE` chooses one, else locust's own options do."""
+"""How many people there are over time: `PROFILE` brings a show's own curve, `GATEWAY_SHAPE` chooses one for shoppers,
+else locust's own options do."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from locust import LoadTestShape
+
+from loadtests.profiles import Load
 
 # (until this second of the test, so many shoppers, coming at this rate a second)
 Step = tuple[float, int, float]
@@ -36,6 +40,18 @@ class Soak(_Steps):
     """A small crowd for an hour: what grows must be retired."""
 
     steps = ((3600, 200, 20),)
+
+
+class Show(LoadTestShape):
+    """The seats of a show that are taken; who sits in them comes and goes by itself."""
+
+    abstract = True
+    load: ClassVar[Load]
+
+    def tick(self) -> tuple[int, float] | None:
+        viewers = self.load.viewers_at(self.get_run_time())
+        # Always as many as the curve says: who is to come comes within the second.
+        return None if viewers is None else (viewers, max(1.0, self.load.peak))
 
 
 SHAPES: dict[str, type[LoadTestShape]] = {"doors": DoorsOpen, "steady": Steady, "soak": Soak}

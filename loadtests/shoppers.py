@@ -1,9 +1,12 @@
 """Shoppers for locust: a person with a live socket who looks around by HTTP and buys over the socket.
 
+What viewers of a whole show do, who come and go and talk, is in `viewers.py`.
+
 The latency of an order is its own: each reply is matched to its send by the key, and each confirmation to the order it
 names, so what is measured is neither a queue in this process nor another shopper's answer.
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -24,6 +27,8 @@ from locust import HttpUser
 SKU = "tin"
 REPLY_WITHIN_S = 10.0
 PING_EVERY_S = 20.0
+# How a tick is known without decoding it; one that is told in another way is decoded for nothing, and no more.
+_TICK, _HEAD_CHARS = '"t":"tick"', 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +64,15 @@ class Stage:
 _stage: Stage | None = None
 
 
-def prepare(setting: Setting) -> None:
-    """A room, an open sale and tokens; each locust process makes its own."""
+def prepare(setting: Setting, *, people: int | None = None) -> None:
+    """A room, an open sale and tokens; each locust process makes its own.
+
+    Each shopper takes a token of its own, and there must be enough; of `people` any number comes, in turn and again.
+    """
     global _stage
     run = uuid4().hex[:8]
     [host_token] = _tokens(setting, f"host-{run}", "host", 1)
-    viewer_tokens = _tokens(setting, f"shopper-{run}", "viewer", setting.shoppers)
+    viewer_tokens = _tokens(setting, f"shopper-{run}", "viewer", people or setting.shoppers)
 
     def post(path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {host_token}", "Idempotency-Key": uuid4().hex}
@@ -94,7 +102,8 @@ def prepare(setting: Setting) -> None:
             "items": [item],
         },
     )
-    _stage = Stage(sale=sale["sale"], live_url=room["live_url"], tokens=iter(viewer_tokens))
+    tokens = iter(viewer_tokens) if people is None else itertools.cycle(viewer_tokens)
+    _stage = Stage(sale=sale["sale"], live_url=room["live_url"], tokens=tokens)
 
 
 def _tokens(setting: Setting, sub: str, role: str, count: int) -> list[str]:
@@ -107,8 +116,18 @@ class SocketShopper(HttpUser):
     """Connected as long as it lives; after a cut it connects again and asks for what is open with the same keys."""
 
     abstract = True
+    _leaving = True
+    """Not in the room, or on the way out."""
 
     def on_start(self) -> None:
+        self.come()
+
+    def on_stop(self) -> None:
+        if not self._leaving:
+            self.leave()
+
+    def come(self) -> None:
+        """Into the room, as the next one who holds a token."""
         assert _stage is not None, "the setup hook has not run"
         self.sale = _stage.sale
         self._live_url = _stage.live_url
@@ -120,11 +139,11 @@ class SocketShopper(HttpUser):
         self._asked: dict[str, tuple[float, dict[str, Any], AsyncResult[str]]] = {}
         self._unconfirmed: dict[str, float] = {}
         self._wait_s = 0.0
-        self._leaving = False
         self._socket = self._connect()
+        self._leaving = False
         self._reader = gevent.spawn(self._read)
 
-    def on_stop(self) -> None:
+    def leave(self) -> None:
         self._leaving = True
         self._socket.close()
         self._reader.kill()
@@ -162,6 +181,8 @@ class SocketShopper(HttpUser):
                 header=[f"Authorization: Bearer {self._token}"],
                 subprotocols=["peakgate.v1.json"],
                 timeout=REPLY_WITHIN_S,
+                # We are no page; with an Origin the gateway asks whose page it is.
+                suppress_origin=True,
             )
         except (OSError, websocket.WebSocketException) as error:
             self._fire("connect", began_s, error)
@@ -198,7 +219,10 @@ class SocketShopper(HttpUser):
             except (OSError, websocket.WebSocketException):
                 text = ""
             if text:
-                self._hear(json.loads(text))
+                if _TICK in text[:_HEAD_CHARS]:
+                    self._tick(text)
+                else:
+                    self._hear(json.loads(text))
             elif not self._leaving:
                 self._come_back()
 
@@ -208,8 +232,15 @@ class SocketShopper(HttpUser):
             self._socket = self._connect()
         except (OSError, websocket.WebSocketException):
             return
-        for _, frame, _ in list(self._asked.values()):
+        for frame in self._unanswered():
             self._send(frame)
+
+    def _unanswered(self) -> list[dict[str, Any]]:
+        """What is asked again on the next socket, under the same keys."""
+        return [frame for _, frame, _ in self._asked.values()]
+
+    def _tick(self, text: str) -> None:
+        """Most of what comes, and nothing a shopper waits for: left undecoded."""
 
     def _hear(self, told: dict[str, Any]) -> None:
         match told["t"]:
@@ -243,11 +274,13 @@ class SocketShopper(HttpUser):
             error = None if told["status"] == "confirmed" else RuntimeError(f"{told['status']} {told.get('reason')}")
             self._fire("order confirmed", asked_s, error)
 
-    def _fire(self, name: str, began_s: float, error: BaseException | None = None) -> None:
+    def _fire(
+        self, name: str, began_s: float, error: BaseException | None = None, *, until_s: float | None = None
+    ) -> None:
         self.environment.events.request.fire(
             request_type="WS",
             name=name,
-            response_time=(time.perf_counter() - began_s) * 1000,
+            response_time=((until_s or time.perf_counter()) - began_s) * 1000,
             response_length=0,
             exception=error,
             context=self.context(),

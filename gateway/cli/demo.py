@@ -8,17 +8,17 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 import uvloop
 from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
-from gateway.cli.demo_crowd import Progress, all_of, buy, crowd, quantile
+from gateway.cli.demo_chat import DemoChat
+from gateway.cli.demo_crowd import Progress, all_of, buy, crowd
+from gateway.cli.demo_screen import print_verdict, show
 from gateway.cli.output import ExitCode, print_json
-from gateway.client import Host
+from gateway.client import Host, Viewer
 from gateway.client.local import LocalGateway, LocalGatewayError, free_port
 
 DEFAULT_PORT: Final = 8080
@@ -30,14 +30,16 @@ LIMIT_OVER_SHARE: Final = 2
 SELL_OUT_WITHIN_S: Final = 120.0
 # After the last reservation; confirmations are a matter of milliseconds, or something is wrong.
 CONFIRM_WITHIN_S: Final = 20.0
-REDRAW_EVERY_S: Final = 0.1
-PLAIN_LINE_EVERY_S: Final = 1.0
 
 
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the gateway running afterwards, until Ctrl-C.")] = False,
     units: Annotated[int, typer.Option(min=1, max=1_000_000, help="Units to sell.")] = 10_000,
     viewers: Annotated[int, typer.Option(min=1, max=10_000, help="Simulated viewers, one socket each.")] = 500,
+    chat: Annotated[
+        Path | None,
+        typer.Option(help="A chat they say meanwhile: CSV with offset_s, viewer, text (default: a small made-up one)."),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Data folder (default: a temporary one, removed afterwards).")
     ] = None,
@@ -46,12 +48,14 @@ def demo(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, and no progress.")] = False,
 ) -> None:
-    """Start the whole gateway, sell out a sale to simulated viewers on real sockets, and audit it.
+    """Start the whole gateway, sell out a sale to simulated viewers on real sockets while they talk, and audit it.
 
-    Ends with 0 only if every invariant holds, every unit is a confirmed order, and nothing is left.
+    Ends with 0 only if every invariant holds, every unit is a confirmed order, nothing is left, and no tick of the room
+    was missing.
     """
     # Progress and prose are for people; with --json stdout carries the figures alone.
     console = Console(stderr=as_json, quiet=as_json, highlight=False)
+    talk = DemoChat(chat)
     folder = data or Path(tempfile.mkdtemp(prefix="peakgate-demo-"))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -61,11 +65,12 @@ def demo(
                 settings={
                     # A viewer of the demo stands for many people and may try as often as its share needs.
                     "PEAKGATE_ORDER_BURST": str(min(10_000, _limit(units, viewers) + 20)),
+                    "PEAKGATE_COMMENT_RATE": str(talk.comment_rate),
                     "PEAKGATE_DEV": "true",
                     "PEAKGATE_SANDBOX": "page",
                 },
             )
-            holds = runner.run(_demo(gateway, console, keep=keep, units=units, viewers=viewers, as_json=as_json))
+            holds = runner.run(_demo(gateway, talk, console, keep=keep, units=units, viewers=viewers, as_json=as_json))
     except asyncio.CancelledError:
         raise SystemExit(128 + signal.SIGTERM) from None
     finally:
@@ -75,7 +80,7 @@ def demo(
 
 
 async def _demo(
-    gateway: LocalGateway, console: Console, *, keep: bool, units: int, viewers: int, as_json: bool
+    gateway: LocalGateway, talk: DemoChat, console: Console, *, keep: bool, units: int, viewers: int, as_json: bool
 ) -> bool:
     main = asyncio.current_task()
     assert main is not None
@@ -87,28 +92,39 @@ async def _demo(
     try:
         console.print(f"Ready after {time.perf_counter() - started_s:.1f} s on {gateway.url}")
         host_token = (await gateway.tokens(shop=SHOP, sub="host", role="host"))[0]
-        viewer_tokens = await gateway.tokens(shop=SHOP, sub="viewer", role="viewer", count=viewers)
+        # One more than there are buyers: who only looks on, for the people in front of the screen.
+        *viewer_tokens, screen_token = await gateway.tokens(shop=SHOP, sub="viewer", role="viewer", count=viewers + 1)
         async with Host(gateway.url, host_token, insist_s=10.0) as host:
             room = await host.create_room("Peakgate demo")
             await host.start_room(room.room)
             sale = await _create_sale(host, room.room, units=units, viewers=viewers)
-            progress = await _sell_out(host, room.live_url, sale, viewer_tokens, console, units=units)
+            progress = Progress(units)
+            async with (
+                crowd(room.live_url, viewer_tokens, progress) as people,
+                Viewer(room.live_url, screen_token, on_event=talk.tally.saw) as screen,
+            ):
+                await _sell_out(host, sale, people, talk, screen, progress, console)
         console.print("Auditing Valkey and PostgreSQL ...")
         holds, report = await gateway.audit()
         sold_out = progress.confirmed == units and progress.left == 0
+        no_tick_is_missing = screen.holes == 0
         if as_json:
-            print_json(
-                {"holds": holds and sold_out, "viewers": viewers, "sale": sale, **progress.figures(), "audit": report}
-            )
+            told = {
+                "holds": holds and sold_out and no_tick_is_missing,
+                "viewers": viewers,
+                "sale": sale,
+                **progress.figures(),
+            }
+            print_json({**told, "chat": talk.figures(), "audit": report})
         else:
-            _print_verdict(console, progress, report, holds=holds, sold_out=sold_out)
+            print_verdict(console, progress, talk, report, holds=holds, sold_out=sold_out)
             _print_next(console, gateway, sale, host_token, viewer_tokens[0], keep=keep)
         if keep:
             await _until_interrupted(gateway)
     finally:
         console.print("Stopping the gateway ...")
         await gateway.stop()
-    return holds and sold_out
+    return holds and sold_out and no_tick_is_missing
 
 
 def _limit(units: int, viewers: int) -> int:
@@ -137,106 +153,42 @@ async def _create_sale(host: Host, room: str, *, units: int, viewers: int) -> st
 
 
 async def _sell_out(
-    host: Host, live_url: str, sale: str, tokens: Sequence[str], console: Console, *, units: int
-) -> Progress:
-    progress = Progress(units)
-    async with crowd(live_url, tokens, progress) as viewers:
-        console.print(f"{len(viewers):,} viewers are connected; the sale opens.")
+    host: Host,
+    sale: str,
+    viewers: Sequence[Viewer],
+    talk: DemoChat,
+    screen: Viewer,
+    progress: Progress,
+    console: Console,
+) -> None:
+    console.print(f"{len(viewers):,} viewers are connected and talk; the sale opens in {talk.opens_after_s:.0f} s.")
+    if talk.left_out:
+        console.print(
+            f"The chat plays at {talk.speed:g} times its speed; its last {talk.left_out:,} lines stay unsaid."
+        )
+    showing = asyncio.create_task(show(console, lambda: _left(host, sale), progress, talk))
+    talking = asyncio.create_task(talk.play(viewers, screen))
+    try:
+        await asyncio.sleep(talk.opens_after_s)
         await host.open_sale(sale)
         progress.started_s = progress.latest_s = time.perf_counter()
-        showing = asyncio.create_task(_show(console, host, sale, progress))
-        try:
-            await all_of(
-                buy(viewer, sale, SKU, number, progress, within_s=SELL_OUT_WITHIN_S)
-                for number, viewer in enumerate(viewers)
-            )
-            await progress.settled(within_s=CONFIRM_WITHIN_S)
-            progress.left = await _left(host, sale)
-        finally:
-            showing.cancel()
-            await asyncio.gather(showing, return_exceptions=True)
-    return progress
+        await all_of(
+            buy(viewer, sale, SKU, number, progress, within_s=SELL_OUT_WITHIN_S)
+            for number, viewer in enumerate(viewers)
+        )
+        await progress.settled(within_s=CONFIRM_WITHIN_S)
+        await talking
+        progress.left = await _left(host, sale)
+    finally:
+        for task in (showing, talking):
+            task.cancel()
+        await asyncio.gather(showing, talking, return_exceptions=True)
 
 
 async def _left(host: Host, sale: str) -> int:
     left = (await host.sale(sale)).items[0].left
     assert left is not None, "a host sees what is left"
     return left
-
-
-async def _show(console: Console, host: Host, sale: str, progress: Progress) -> None:
-    async def ask_left() -> None:
-        progress.left = await _left(host, sale)
-
-    if console.is_terminal:
-        with Live(_table(progress), console=console, auto_refresh=False) as live:
-            try:
-                while True:
-                    await ask_left()
-                    live.update(_table(progress), refresh=True)
-                    await asyncio.sleep(REDRAW_EVERY_S)
-            finally:
-                # Ended by whoever knows the last figures.
-                live.update(_table(progress), refresh=True)
-    else:
-        try:
-            while True:
-                await ask_left()
-                console.print(_line(progress))
-                await asyncio.sleep(PLAIN_LINE_EVERY_S)
-        finally:
-            console.print(_line(progress))
-
-
-def _line(progress: Progress) -> str:
-    return (
-        f"reserved {progress.reserved:,}  confirmed {progress.confirmed:,}  left {progress.left:,}  "
-        f"{progress.orders_per_s:,.0f} orders/s"
-    )
-
-
-def _table(progress: Progress) -> Table:
-    table = Table()
-    for title in ("reserved", "confirmed", "left", "orders/s", "to reserved p50 / p99", "to confirmed p50 / p99"):
-        table.add_column(title, justify="right")
-    table.add_row(
-        f"{progress.reserved:,}",
-        f"{progress.confirmed:,}",
-        f"{progress.left:,}",
-        f"{progress.orders_per_s:,.0f}",
-        _p50_p99(progress.to_reserved_ms),
-        _p50_p99(progress.to_confirmed_ms),
-    )
-    return table
-
-
-def _p50_p99(values: list[float]) -> str:
-    return f"{quantile(values, 0.5)} / {quantile(values, 0.99)} ms" if values else "-"
-
-
-def _print_verdict(
-    console: Console, progress: Progress, report: dict[str, Any], *, holds: bool, sold_out: bool
-) -> None:
-    if not console.is_terminal:
-        console.print(
-            f"to reserved p50 / p99: {_p50_p99(progress.to_reserved_ms)}, "
-            f"to confirmed p50 / p99: {_p50_p99(progress.to_confirmed_ms)}",
-            soft_wrap=True,
-        )
-    for check in report.get("checks", ()):
-        word = "holds " if check.get("holds") else "BROKEN"
-        console.print(f"  {word} {check.get('name')}", style=None if check.get("holds") else "bold red")
-        if not check.get("holds"):
-            console.print(f"         {check.get('detail')}")
-    console.print(f"The audit {'holds' if holds else 'DOES NOT HOLD'}.", style="green" if holds else "bold red")
-    console.print(
-        f"{progress.confirmed:,} of {progress.units:,} units are confirmed orders in PostgreSQL, {progress.left} left, "
-        f"in {progress.latest_s - progress.started_s:.2f} s: {progress.orders_per_s:,.0f} orders/s.",
-        style="green" if sold_out else "bold red",
-        soft_wrap=True,
-    )
-    if progress.refused or progress.gave_up:
-        console.print(f"{progress.refused} orders were refused later, {progress.gave_up} viewers had no answer.")
 
 
 def _print_next(
@@ -246,6 +198,7 @@ def _print_next(
         console.print(
             "\nWhat to try next:\n"
             "  make demo KEEP=1   the same, and leaves the gateway running for you\n"
+            "  make demo CHAT=F   the same with a chat of your own (CSV: offset_s, viewer, text)\n"
             "  make bench         ours beside the other ways, on this machine\n"
             "  make surge         10,000 viewers tap within one second for 1,000 units\n"
             "  peakgate up        a gateway of your own"

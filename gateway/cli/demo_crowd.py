@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
+from gateway.cli.figures import p50_p99
 from gateway.client import NoAnswer, Viewer, ViewerAway
 from gateway.client.codec import codec_named
 from gateway.client.orders import KnownOrder
@@ -84,8 +85,8 @@ class Progress:
             "gave_up": self.gave_up,
             "seconds": round(self.latest_s - self.started_s, 3),
             "orders_per_s": round(self.orders_per_s),
-            "reserved_ms": {"p50": quantile(self.to_reserved_ms, 0.5), "p99": quantile(self.to_reserved_ms, 0.99)},
-            "confirmed_ms": {"p50": quantile(self.to_confirmed_ms, 0.5), "p99": quantile(self.to_confirmed_ms, 0.99)},
+            "reserved_ms": p50_p99(self.to_reserved_ms),
+            "confirmed_ms": p50_p99(self.to_confirmed_ms),
         }
 
 
@@ -98,7 +99,9 @@ async def crowd(live_url: str, tokens: Sequence[str], progress: Progress) -> Asy
 
         async def enter(token: str) -> Viewer:
             async with connecting:
-                return await stack.enter_async_context(Viewer(live_url, token, codec=codec, on_order=progress.changed))
+                return await stack.enter_async_context(
+                    Viewer(live_url, token, codec=codec, on_order=progress.changed, follow=False)
+                )
 
         yield await all_of(enter(token) for token in tokens)
 
@@ -128,7 +131,3 @@ async def buy(viewer: Viewer, sale: str, sku: str, number: int, progress: Progre
             progress.refused_at_once(answer.outcome)
             return
         bought += 1
-
-
-def quantile(values: list[float], share: float) -> float | None:
-    return round(sorted(values)[min(len(values) - 1, int(len(values) * share))], 1) if values else None

@@ -45,7 +45,7 @@ def token(
     """Print a token, or many, one a line. On embedded servers an unknown shop is created."""
     check_shop_name(shop)
     settings = reach_servers(data)
-    key = asyncio.run(_signing_key(settings, shop, Signs.VIEWER if role is Role.VIEWER else Signs.STAFF))
+    key = asyncio.run(signing_key(settings, shop, Signs.VIEWER if role is Role.VIEWER else Signs.STAFF))
     subs = [sub] if count is None else [f"{sub}-{number}" for number in range(1, count + 1)]
     tokens = (mint_token(kid=key.kid, secret=key.secret, shop=shop, sub=each, role=role, ttl_s=ttl) for each in subs)
     if as_json:
@@ -118,18 +118,18 @@ def rotate_key(
 
 
 @dataclass(frozen=True, slots=True)
-class _SigningKey:
+class SigningKey:
     kid: str
     secret: bytes
 
 
-async def _signing_key(settings: Settings, shop: str, signs: Signs) -> _SigningKey:
+async def signing_key(settings: Settings, shop: str, signs: Signs) -> SigningKey:
     async with Shops.connect(database_url_of(settings)) as shops:
         found = await shops.get_or_create(shop, shards=settings.shards) if settings.embedded else await shops.get(shop)
     key = found.key_for(signs)
     if key.alg is not Alg.HS256:
         raise Conflict(f"the {signs} key of {shop} is {key.alg}: only the shop has its private half")
-    return _SigningKey(kid=key.kid, secret=key.secret)
+    return SigningKey(kid=key.kid, secret=key.secret)
 
 
 def _origins(given: list[str]) -> list[str]:

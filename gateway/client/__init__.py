@@ -6,21 +6,25 @@
 """
 
 from gateway.client.backend import Backend
+from gateway.client.comments import CommentAnswer
 from gateway.client.connection import Connection, connect
 from gateway.client.errors import HandshakeRefused, NoAnswer, ViewerAway
 from gateway.client.host import Host
 from gateway.client.http import ViewerHttp
 from gateway.client.orders import KnownOrder, OrderAnswer
+from gateway.client.room_view import RoomView
 from gateway.client.viewer import Viewer
 
 __all__ = [
     "Backend",
+    "CommentAnswer",
     "Connection",
     "HandshakeRefused",
     "Host",
     "KnownOrder",
     "NoAnswer",
     "OrderAnswer",
+    "RoomView",
     "Viewer",
     "ViewerAway",
     "ViewerHttp",

@@ -14,7 +14,7 @@ from gateway.wire.codec import JSON_PROTOCOL, MSGPACK_PROTOCOL
 
 
 class ToViewer(msgspec.Struct, gc=False):
-    """What an order needs of any frame to a viewer: scalars only, read in one pass without a dict.
+    """What an order or a comment needs of any frame to a viewer: scalars only, read in one pass without a dict.
 
     Fields of other frames are skipped; a frame that uses one of these names for something else (a snapshot, a welcome)
     comes with `t` alone and is read whole from its payload.
@@ -39,6 +39,8 @@ class ToViewer(msgspec.Struct, gc=False):
     retry_after_ms: int | None = None
     in_ms: int | None = None
     seq: int | None = None
+    comment: str | None = None
+    at_ms: int | None = None
 
 
 class _Kind(msgspec.Struct, gc=False):

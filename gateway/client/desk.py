@@ -2,20 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from gateway.client.backoff import Backoff
 from gateway.client.codec import ToViewer
 from gateway.client.connection import Connection
 from gateway.client.errors import NoAnswer, error_of
 from gateway.client.orders import KnownOrder, OrderAnswer, PendingOrder, PendingOrders
+from gateway.client.waiting import fail, tell, wait_as_one_of
 from gateway.domain.order import DECIDE_WITHIN_S, OrderOutcome, OrderStatus
 from gateway.errors import GatewayError, OutcomeUnknown
 
 # A request is decided within 5 s or not at all: after that and a generous network, silence is a lost frame.
 ASK_AGAIN_AFTER_S = DECIDE_WITHIN_S + 2.0
-
-T = TypeVar("T")
 
 OnOrder = Callable[[KnownOrder], None]
 """Called when an order is first told of, and at each change of its status."""
@@ -52,7 +51,7 @@ class OrderDesk:
         if not pending.waiters:
             self._ask(pending)
         try:
-            return await _one_of(pending.waiters, within_s, NoAnswer(pending.key))
+            return await wait_as_one_of(pending.waiters, within_s, NoAnswer(pending.key))
         finally:
             if not pending.waiters:
                 pending.stop_timer()
@@ -65,7 +64,9 @@ class OrderDesk:
         if self._ended is not None:
             raise self._ended
         waiters = self._state_waiters.setdefault(order, [])
-        return await _one_of(waiters, within_s, TimeoutError(f"{order} is still only reserved after {within_s} s."))
+        return await wait_as_one_of(
+            waiters, within_s, TimeoutError(f"{order} is still only reserved after {within_s} s.")
+        )
 
     # The life of the connections below.
 
@@ -102,9 +103,9 @@ class OrderDesk:
         self._ended = error
         for pending in self._pending:
             pending.stop_timer()
-            _fail(pending.waiters, error)
+            fail(pending.waiters, error)
         for waiters in self._state_waiters.values():
-            _fail(waiters, error)
+            fail(waiters, error)
         self._state_waiters.clear()
 
     # What the gateway says.
@@ -145,7 +146,7 @@ class OrderDesk:
                 opens_at_ms=told.opens_at_ms,
                 retry_after_ms=told.retry_after_ms,
             )
-            _tell(pending.waiters, answer)
+            tell(pending.waiters, answer)
 
     def refused(self, told: ToViewer) -> None:
         """An error frame; one that names no order in flight is not ours to answer."""
@@ -164,7 +165,7 @@ class OrderDesk:
             return
         if not isinstance(error, OutcomeUnknown) and not (error.retryable and pending.doubtful):
             self._pending.drop(pending)
-        _fail(pending.waiters, error)
+        fail(pending.waiters, error)
 
     def changed(self, told: ToViewer) -> None:
         """A later state of an order."""
@@ -184,7 +185,7 @@ class OrderDesk:
                 setattr(known, name, value)
         if not known.is_reserved:
             self._pending.settled(order)
-            _tell(self._state_waiters.pop(order, ()), known)
+            tell(self._state_waiters.pop(order, ()), known)
         if self._on_order is not None and known.status != status_before:
             self._on_order(known)
 
@@ -208,32 +209,3 @@ class OrderDesk:
         pending.timer = None
         if pending.is_asked:
             self._ask(pending)
-
-
-async def _one_of(waiters: list[asyncio.Future[T]], within_s: float, too_late: Exception) -> T:
-    """Wait as one of several for what `_tell` or `_fail` brings to all of them.
-
-    A future a caller and a bare timer: half the cost of `asyncio.timeout` around a shared, shielded one.
-    """
-    loop = asyncio.get_running_loop()
-    waiter: asyncio.Future[T] = loop.create_future()
-    timer = loop.call_later(within_s, _fail, (waiter,), too_late)
-    waiters.append(waiter)
-    try:
-        return await waiter
-    finally:
-        timer.cancel()
-        waiters.remove(waiter)
-
-
-def _tell(waiters: Iterable[asyncio.Future[T]], result: T) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(result)
-
-
-def _fail(waiters: Iterable[asyncio.Future[Any]], error: Exception) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_exception(error)
-            waiter.exception()  # seen: a waiter whose caller is gone is not reported as forgotten

@@ -1,4 +1,4 @@
-"""One viewer in a room: stays connected, follows the room, and orders."""
+"""One viewer in a room: stays connected, follows the room, comments, and orders."""
 
 import asyncio
 import time
@@ -9,17 +9,20 @@ from uuid import uuid4
 
 from gateway.client.backoff import Backoff
 from gateway.client.codec import Codec, ToViewer, codec_named
+from gateway.client.comments import CommentAnswer, CommentDesk
 from gateway.client.connection import Connection, connect, order_frame
 from gateway.client.desk import OnOrder, OrderDesk
 from gateway.client.errors import HandshakeRefused, ViewerAway
+from gateway.client.following import Following, OnEvent
 from gateway.client.orders import KnownOrder, OrderAnswer
+from gateway.client.room_view import RoomView
+from gateway.domain.live import MAX_LIKES
 from gateway.errors import GatewayError
 from gateway.wire.close_codes import CloseCode, may_return
 
 # A connection that lived this long ends the row of failures; a shorter one is one more of them.
 STEADY_AFTER_S = 5.0
 
-OnEvent = Callable[[dict[str, Any]], None]
 RefreshToken = Callable[[], Awaitable[str]]
 
 
@@ -28,7 +31,11 @@ class Viewer:
 
     Each order's key is kept until its true answer. After a reconnect the keys in flight and the unconfirmed ones are
     named in `hello`, and those somebody waits for are asked again with the same key and content, never with a new key.
-    When the gateway closes the socket for good, what waits raises `ViewerAway`.
+    When the gateway closes the socket for good, what waits raises `ViewerAway`. Comments are asked again in the same
+    way under their own ids.
+
+    With `follow` (the default) `room` is the picture of the room, kept by its ticks; `on_event` hears each event of
+    them. A generator of load does without both: its viewers then read only a tick's number.
 
     `refresh_token` is asked for a fresh token before the old one ends and whenever the gateway says that it has;
     without it an ended token is the end. `ping_idle_s` notices a network that went away without a word.
@@ -42,6 +49,7 @@ class Viewer:
         codec: str | Codec = "json",
         on_order: OnOrder | None = None,
         on_event: OnEvent | None = None,
+        follow: bool = True,
         refresh_token: RefreshToken | None = None,
         backoff: Backoff | None = None,
         welcome_within_s: float = 30.0,
@@ -49,14 +57,13 @@ class Viewer:
     ) -> None:
         self.live_url = live_url
         self.codec = codec_named(codec) if isinstance(codec, str) else codec
-        self.welcome: dict[str, Any] = {}
-        self.snapshot: dict[str, Any] = {}
         self.reconnects = 0
         self._token = token
-        self._on_event = on_event
         self._refresh_token = refresh_token
         self._backoff = backoff or Backoff()
         self._desk = OrderDesk(backoff=self._backoff, on_order=on_order)
+        self._comments = CommentDesk(backoff=self._backoff, on_posted=self._posted)
+        self._following = Following(codec=self.codec, keeps_view=follow, on_event=on_event)
         self._welcome_within_s = welcome_within_s
         self._ping_idle_s = ping_idle_s
         self._connection: Connection | None = None
@@ -64,7 +71,6 @@ class Viewer:
         self._close_reason = ""
         self._retry_after_s = 0.0
         self._welcomed = asyncio.Event()
-        self._seq: int | None = None
         self._staying: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._away: GatewayError | None = None
@@ -73,6 +79,28 @@ class Viewer:
     def is_connected(self) -> bool:
         """Welcomed, and not cut since."""
         return self._welcomed.is_set()
+
+    @property
+    def welcome(self) -> dict[str, Any]:
+        """The last one."""
+        return self._following.welcome
+
+    @property
+    def snapshot(self) -> dict[str, Any]:
+        """The last one as it was told; `room` is what has become of it since."""
+        return self._following.snapshot
+
+    @property
+    def room(self) -> RoomView:
+        """The room as it is now, empty before the first snapshot. Raises LookupError for who does not `follow`."""
+        if self._following.view is None:
+            raise LookupError("This viewer does not follow the room.")
+        return self._following.view
+
+    @property
+    def holes(self) -> int:
+        """How often a tick was not the one after the last: more than 0 breaks the gateway's promise."""
+        return self._following.holes
 
     @property
     def orders(self) -> dict[str, KnownOrder]:
@@ -125,8 +153,28 @@ class Viewer:
         """The order once it is more than reserved: `confirmed`, or `refused` with its reason."""
         return await self._desk.confirmed(order, within_s=within_s)
 
+    async def comment(
+        self, text: str, *, id: str | None = None, insist: bool = False, within_s: float = 30.0
+    ) -> CommentAnswer:
+        """The answer to a comment, across reconnects; one `id` is posted once, however often it is asked.
+
+        With `insist` also across `slow_mode`, `too_fast`, retryable errors and silence, until `within_s`. Without,
+        those outcomes are returned and errors are raised. Past `within_s` `NoAnswer` is raised; it may be posted.
+        """
+        return await self._comments.comment(id or uuid4().hex, text, insist=insist, within_s=within_s)
+
+    def like(self, taps: int = 1) -> None:
+        """Taps since the last call, 1 to 100; lost when the socket is away."""
+        if not 1 <= taps <= MAX_LIKES:
+            raise ValueError(f"A frame carries 1 to {MAX_LIKES} taps, not {taps}.")
+        self.send({"t": "like", "n": taps})
+
+    def enter(self, sale: str | None = None) -> None:
+        """The viewer opened the product bag, at a sale or at none; lost when the socket is away."""
+        self.send({"t": "enter"} if sale is None else {"t": "enter", "sale": sale})
+
     def send(self, frame: Mapping[str, object]) -> None:
-        """A frame without an answer to wait for (`like`, `enter`, `comment`); lost when the socket is away."""
+        """A frame without an answer to wait for; lost when the socket is away."""
         if self._connection is not None:
             self._connection.send(frame)
 
@@ -163,7 +211,7 @@ class Viewer:
                 on_frame=self._on_frame,
                 on_close=self._on_close,
                 pending=self._desk.named(),
-                resume=self._resume(),
+                resume=self._following.resume(),
                 ping_idle_s=self._ping_idle_s,
             )
         except HandshakeRefused as refused:
@@ -181,14 +229,8 @@ class Viewer:
         elif code == CloseCode.TOKEN_ENDED or not may_return(code):
             raise ViewerAway(f"The gateway closed the socket with {code} {self._close_reason}".strip(), close_code=code)
         if code == CloseCode.TAKE_SNAPSHOT:
-            self._seq = None
+            self._following.forget_place()
         return self._retry_after_s
-
-    def _resume(self) -> dict[str, object] | None:
-        """Where this viewer left the room's events; who does not follow them misses nothing."""
-        if self._on_event is None or self._seq is None:
-            return None
-        return {"epoch": self.welcome["epoch"], "seq": self._seq}
 
     async def _bring_token(self, refresh: RefreshToken) -> None:
         try:
@@ -210,38 +252,43 @@ class Viewer:
     def _end(self, error: GatewayError) -> None:
         self._away = self._away or error
         self._desk.end(error)
+        self._comments.end(error)
+
+    def _posted(self, text: str, answer: CommentAnswer) -> None:
+        if answer.comment is not None and answer.at_ms is not None:
+            self._following.posted(text, comment=answer.comment, at_ms=answer.at_ms)
 
     # What the connection calls.
 
     def _on_close(self, connection: Connection, code: int, reason: str) -> None:
         self._welcomed.clear()
         self._desk.disconnected()
+        self._comments.disconnected()
         self._close_reason = reason
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(code)
 
     def _on_frame(self, connection: Connection, told: ToViewer, payload: bytes) -> None:
         match told.t:
+            case "tick":
+                self._following.ticked(told, payload)
             case "reply":
-                self._desk.replied(told)
+                if not self._comments.replied(told):
+                    self._desk.replied(told)
             case "order":
                 self._desk.changed(told)
             case "error":
-                self._desk.refused(told)
-            case "tick":
-                self._seq = told.seq
-                if self._on_event is not None:
-                    for event in self.codec.read_whole(payload).get("ev", ()):
-                        self._on_event(event)
+                if not self._comments.refused(told):
+                    self._desk.refused(told)
             case "welcome":
-                self.welcome = self.codec.read_whole(payload)
+                welcome = self._following.welcomed(payload)
                 # Set before anybody is woken: this frame can come before `connect` has returned.
                 self._connection = connection
                 self._welcomed.set()
-                self._desk.welcomed(connection, self.welcome.get("orders") or ())
+                self._desk.welcomed(connection, welcome.get("orders") or ())
+                self._comments.welcomed(connection)
             case "snapshot":
-                self.snapshot = self.codec.read_whole(payload)
-                self._seq = self.snapshot.get("seq")
+                self._following.shown(payload)
             case "token_ending":
                 if self._refresh_token is not None and (self._refreshing is None or self._refreshing.done()):
                     self._refreshing = asyncio.create_task(self._bring_token(self._refresh_token), name="viewer token")

@@ -32,6 +32,8 @@ VERBS = [
     ["migrate"],
     ["audit"],
     ["config"],
+    ["demo"],
+    ["replay"],
 ]
 
 

@@ -306,12 +306,12 @@ async def test_who_follows_events_resumes_where_it_left_unless_told_to_take_a_sn
     async with scripted_server() as server, viewer_of(server, on_event=events.append) as viewer:
         first, _ = await server.next_frame("hello")
         first.send({"t": "snapshot", "epoch": 1, "seq": 6, "room": {"state": "live"}, "sales": []})
-        first.send({"t": "tick", "seq": 7, "now_ms": 0, "ev": [{"k": "stock", "left": 3}]})
+        first.send({"t": "tick", "seq": 7, "now_ms": 0, "ev": [{"k": "stock", "sale": "s", "sku": "tin", "left": 3}]})
         first.close(1012)
         second, hello = await server.next_frame("hello")
         assert hello["resume"] == {"epoch": 1, "seq": 7}
         assert viewer.snapshot["room"] == {"state": "live"}
-        assert events == [{"k": "stock", "left": 3}]
+        assert events == [{"k": "stock", "sale": "s", "sku": "tin", "left": 3}]
         second.close(4010)
         _, hello = await server.next_frame("hello")
         assert "resume" not in hello
