@@ -8,8 +8,9 @@ from typing import Protocol
 
 from gateway.domain.caller import Caller
 from gateway.domain.comment import CommentAnswer
-from gateway.domain.order import OrderAnswer, OrderOutcome
-from gateway.errors import BadRequest, GatewayError, Invalid, NotFound
+from gateway.domain.order import OrderAnswer
+from gateway.errors import BadRequest, Invalid, NotFound
+from gateway.live.answers import comment_reply, error_frame, order_reply
 from gateway.live.socket import Counted, Socket
 from gateway.live.switchboard import Switchboard
 from gateway.metrics import ENTERS, SLOW_VIEWERS
@@ -242,7 +243,7 @@ class Session(Socket):
         if self.closing:
             return
         if isinstance(answer, OrderAnswer):
-            self.send(_reply(id, answer))
+            self.send(order_reply(id, answer))
         else:
             self.fail(answer, id=id)
         if self._early:
@@ -252,16 +253,7 @@ class Session(Socket):
 
     def _comment_answered(self, id: str, answer: CommentAnswer | Exception) -> None:
         if isinstance(answer, CommentAnswer):
-            self.send(
-                frames.Reply(
-                    id=id,
-                    outcome=str(answer.outcome),
-                    comment=answer.comment,
-                    at_ms=answer.at_ms,
-                    retry_after_ms=answer.retry_after_ms,
-                    replayed=answer.replayed,
-                )
-            )
+            self.send(comment_reply(id, answer))
         else:
             self.fail(answer, id=id)
 
@@ -280,17 +272,7 @@ class Session(Socket):
         )
 
     def fail(self, error: Exception, *, id: str | None = None) -> None:
-        known = error if isinstance(error, GatewayError) else GatewayError()
-        self.send(
-            frames.Error(
-                code=known.code,
-                message=known.message,
-                retryable=known.retryable,
-                id=id,
-                param=known.param,
-                retry_after_ms=known.retry_after_ms,
-            )
-        )
+        self.send(error_frame(error, id=id))
 
     def send(self, frame: frames.ToViewer) -> None:
         self.send_encoded(self.codec.encode(frame))
@@ -361,25 +343,3 @@ class Session(Socket):
         if not self.closing:
             self.send(frames.Bye(code=int(code), reason=reason, retry_after_ms=retry_after_ms))
             self.close(code, reason)
-
-
-def _reply(id: str, answer: OrderAnswer) -> frames.Reply:
-    match answer.outcome:
-        case OrderOutcome.RESERVED:
-            return frames.Reply(
-                id=id,
-                outcome="reserved",
-                order=answer.order,
-                amount_minor=answer.amount_minor,
-                replayed=answer.replayed,
-            )
-        case OrderOutcome.SOLD_OUT:
-            return frames.Reply(id=id, outcome="sold_out", left=answer.left, may_return=answer.may_return)
-        case OrderOutcome.PRICE_CHANGED:
-            return frames.Reply(id=id, outcome="price_changed", amount_minor=answer.amount_minor)
-        case OrderOutcome.NOT_STARTED:
-            return frames.Reply(id=id, outcome="not_started", opens_at_ms=answer.opens_at_ms)
-        case OrderOutcome.TOO_FAST:
-            return frames.Reply(id=id, outcome="too_fast", retry_after_ms=answer.retry_after_ms)
-        case _:
-            return frames.Reply(id=id, outcome=str(answer.outcome))

@@ -47,8 +47,8 @@ class Socket(Incoming):
         """Whether something waits here because the peer does not read as fast as it is told."""
         self._fd = -1
         self._spare = 0
-        """What may wait beyond the limits: the largest piece it was given since it read everything. A room may be larger
-        than a phone can take at once, and to be shown it is no slowness."""
+        """What may wait beyond the limits: the largest piece it was given since it read everything. A room may be
+        larger than a phone can take at once, and to be shown it is no slowness."""
         self._unsent: list[bytes] = []
 
     # What a subclass says.

@@ -1,0 +1,52 @@
+"""What a viewer is answered, as frames."""
+
+from gateway.domain.comment import CommentAnswer
+from gateway.domain.order import OrderAnswer, OrderOutcome
+from gateway.errors import GatewayError
+from gateway.wire import frames
+
+
+def error_frame(error: Exception, *, id: str | None = None) -> frames.Error:
+    """What is no error of ours is told as `internal`; its cause is for the log."""
+    known = error if isinstance(error, GatewayError) else GatewayError()
+    return frames.Error(
+        code=known.code,
+        message=known.message,
+        retryable=known.retryable,
+        id=id,
+        param=known.param,
+        retry_after_ms=known.retry_after_ms,
+    )
+
+
+def comment_reply(id: str, answer: CommentAnswer) -> frames.Reply:
+    return frames.Reply(
+        id=id,
+        outcome=str(answer.outcome),
+        comment=answer.comment,
+        at_ms=answer.at_ms,
+        retry_after_ms=answer.retry_after_ms,
+        replayed=answer.replayed,
+    )
+
+
+def order_reply(id: str, answer: OrderAnswer) -> frames.Reply:
+    match answer.outcome:
+        case OrderOutcome.RESERVED:
+            return frames.Reply(
+                id=id,
+                outcome="reserved",
+                order=answer.order,
+                amount_minor=answer.amount_minor,
+                replayed=answer.replayed,
+            )
+        case OrderOutcome.SOLD_OUT:
+            return frames.Reply(id=id, outcome="sold_out", left=answer.left, may_return=answer.may_return)
+        case OrderOutcome.PRICE_CHANGED:
+            return frames.Reply(id=id, outcome="price_changed", amount_minor=answer.amount_minor)
+        case OrderOutcome.NOT_STARTED:
+            return frames.Reply(id=id, outcome="not_started", opens_at_ms=answer.opens_at_ms)
+        case OrderOutcome.TOO_FAST:
+            return frames.Reply(id=id, outcome="too_fast", retry_after_ms=answer.retry_after_ms)
+        case _:
+            return frames.Reply(id=id, outcome=str(answer.outcome))
