@@ -12,12 +12,12 @@
 -- KEYS[8] said:0   KEYS[9] said:1  hashes  viewer|id -> number|at ms of the comment; each period in one, so that they can be forgotten
 -- KEYS[10] archive stream  what was said, until the ledger has it
 -- ARGV[1] msgpack [room no, process, interval ms, at once (1 or 0), comments shown a second (0: all), epoch the taps are of, taps so far,
---         archive entries at most, comments [[viewer, sub, id, name, text, staff (1 or 0)]...], stock [[sale|sku, version]...]]
+--         archive entries at most, comments [[viewer, sub, id, name, text, staff (1 or 0), banned words (1 or 0)]...], stock [[sale|sku, version]...]]
 -- ARGV[2] channel of the room  ARGV[3..] the event of each stock, packed
 -- Returns [word, epoch, seq, now ms, ms until the next tick may be cut (-1: nothing waits), answers]:
 --   cut | early (something waits) | quiet (nothing to tell) | unknown (this server does not have the room)
 -- One answer a comment, an array that begins with its word:
---   posted number at_ms | replayed number at_ms | muted wait_ms | slow_mode wait_ms | comments_off | overloaded (the ledger is too far behind)
+--   posted number at_ms | replayed number at_ms | rejected | muted wait_ms | slow_mode wait_ms | comments_off | overloaded (the ledger is too far behind)
 -- A tick is msgpack [epoch, seq, now ms, viewers|nil, likes|nil, skipped, [event...]].
 local HISTORY, PERIOD_MS, WAITING_MAX, KEEP_S = 600, 300000, 200, 604800
 local room, pending, ticks, crowd, mutes, spoke, stock = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
@@ -58,11 +58,13 @@ if #comments > 0 then
   local full = redis.call('XLEN', KEYS[10]) >= archive_max
   local archived = {}
   for i = 1, #comments do
-    local viewer, sub, _, name, text, staff = unpack(comments[i])
+    local viewer, sub, _, name, text, staff, banned = unpack(comments[i])
     local had = said_now[fields[i]] or known[1][i] or known[2][i]
     if had then
       local bar = string.find(had, '|', 1, true)
       answers[i] = { 'replayed', tonumber(string.sub(had, 1, bar - 1)), tonumber(string.sub(had, bar + 1)) }
+    elseif banned == 1 then
+      answers[i] = { 'rejected' }
     elseif staff == 0 and tonumber(muted_until[i] or 0) > now then
       answers[i] = { 'muted', tonumber(muted_until[i]) - now }
     elseif staff == 0 and facts[15] == '0' then

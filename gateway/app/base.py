@@ -77,7 +77,10 @@ async def standing(settings: Settings) -> AsyncIterator[Base]:
         stack.push_async_callback(orders_valkey.aclose)
         plain_valkey = connect(settings.valkey_url, max_connections=max(4, len(rows) + 1))
         stack.push_async_callback(plain_valkey.aclose)
-        rooms_valkey = connect(settings.rooms_valkey_url, max_connections=settings.valkey_pool)
+        # Nothing of a room is worth a longer wait; orders do not need it.
+        rooms_valkey = connect(
+            settings.rooms_valkey_url, max_connections=settings.valkey_pool, reply_timeout_s=1.0, wait_s=1.0
+        )
         stack.push_async_callback(rooms_valkey.aclose)
         lacks = await until_there(
             "orders valkey",

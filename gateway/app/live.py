@@ -56,7 +56,7 @@ async def run_live(settings: Settings, *, index: int, on_ready: OnReady) -> int:
         side.interval_ms = hub.interval_ms
         base.bus.on_tick = hub.heard
         crowd = Crowd(hub=hub, hot=side.hot, calls=side.calls, clock=base.clock)
-        seats = Seats(hot=side.hot, alive=lambda: crowd.alive, most=SOCKETS_PER_VIEWER)
+        seats = Seats(hot=side.hot, alive=lambda: crowd.alive, most=SOCKETS_PER_VIEWER, now_s=base.clock.monotonic)
         comments = PostComment(
             rooms=side.calls,
             limiter=Limiter(rate=settings.comment_rate, burst=settings.comment_burst),

@@ -58,10 +58,6 @@ class PostComment:
                     COMMENTS.labels("too_fast").inc()
                     answer(CommentAnswer(CommentOutcome.TOO_FAST, retry_after_ms=int(wait_s * 1000) + 1))
                     return
-                if refuses(said):
-                    COMMENTS.labels("rejected").inc()
-                    answer(CommentAnswer(CommentOutcome.REJECTED))
-                    return
             self._rooms.comment(
                 room_no,
                 CommentRequest(
@@ -71,6 +67,7 @@ class PostComment:
                     id=id,
                     text=said,
                     is_staff=caller.is_staff,
+                    is_banned=not caller.is_staff and refuses(said),
                     arrived_s=now_s,
                     answer=answer,
                 ),

@@ -155,7 +155,10 @@ def _guard(known: KnownServers) -> Callable[[Any], Awaitable[None]]:
 
 @contextmanager
 def hot_errors() -> Iterator[None]:
-    """Turns what the driver raises about the connection into `HotUnavailable`; errors of a script itself pass."""
+    """Turns what the driver raises about the connection into `HotUnavailable`; errors of a script itself pass. Only
+    around calls of a task; whoever cancels it is heard."""
+    task = asyncio.current_task()
+    cancels = 0 if task is None else task.cancelling()
     try:
         yield
     except _AnotherServer as error:
@@ -180,3 +183,7 @@ def hot_errors() -> Iterator[None]:
         }:
             raise HotUnavailable(f"Valkey: {error}") from error
         raise
+    finally:
+        # The driver sends under `asyncio.wait_for`, which before Python 3.12 loses a cancel that comes just as it ends.
+        if task is not None and task.cancelling() > cancels:
+            raise asyncio.CancelledError

@@ -103,7 +103,10 @@ class HotRooms:
             taps_epoch,
             taps,
             self._archive_max,
-            [(each.viewer, each.sub, each.id, each.name, each.text, int(each.is_staff)) for each in comments],
+            [
+                (each.viewer, each.sub, each.id, each.name, each.text, int(each.is_staff), int(each.is_banned))
+                for each in comments
+            ],
             [(field, version) for field, (version, _) in news.items()],
         )
         reply = await self._tick(

@@ -25,6 +25,8 @@ from gateway.wire.close_codes import CloseCode
 from gateway.wire.codec import BY_PROTOCOL, JSON
 
 log = structlog.get_logger(__name__)
+# How long a room that ended is still open, so that everybody hears of it before their bye.
+LAST_TICK_S = 0.3
 
 
 class Authenticator(Protocol):
@@ -139,6 +141,8 @@ class LiveServer:
             self._tasks.create_task(self._end_if_ended(room_id))
 
     async def _end_if_ended(self, room_id: str) -> None:
+        # The tick that says so goes first.
+        await asyncio.sleep(LAST_TICK_S)
         try:
             if (await self._watch.room(room_id)).state is not RoomState.ENDED:
                 return

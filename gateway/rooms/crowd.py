@@ -68,7 +68,8 @@ class Crowd:
         now_s = self._clock.monotonic()
         # Where this process was silent for too long, others have stopped counting it.
         silent = now_s - self._spoke_s > WORD_HOLDS_MS / 1000
-        self._anew = self._anew or silent or bool(set(self.alive) - set(alive))
+        gone = set(self.alive) - set(alive)
+        self._anew = self._anew or silent or bool(gone)
         self.alive, self._spoke_s = alive, now_s
         changed = [live for live in self._hub.rooms.values() if self._anew or self._changed(live)]
         counting = asyncio.Semaphore(_COUNTING_AT_ONCE)
@@ -79,8 +80,9 @@ class Crowd:
                 await self._count(live, young_ms=young_ms)
 
         await asyncio.gather(*map(count, changed))
-        # Not before: where a count failed, the next word counts all rooms once more.
-        self._anew = False
+        # Not before: where a count failed, the next word counts all rooms once more; and also where somebody is gone,
+        # who may have counted so shortly before that it was taken for born since.
+        self._anew = bool(gone)
 
     async def leave(self) -> None:
         """The process goes away: the others count without it."""

@@ -15,7 +15,7 @@ import structlog
 from gateway.clock import Clock
 from gateway.domain.live import RoomChange, RoomStanding
 from gateway.domain.room import Room
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, HotUnavailable
 from gateway.metrics import ROOM_REPAIRS, ROOMS
 from gateway.rooms.fanout import FanOut
 from gateway.rooms.live_room import LiveRoom, Member
@@ -32,6 +32,8 @@ _ON_ITS_WAY_S = 0.2
 # Who reloads the page leaves and comes back; opening a room costs two calls.
 EMPTY_FOR_S = 10.0
 LONGEST_INTERVAL_MS = 1000
+# A crowd that enters must not wait one after the other for a server that hangs; who entered is mended by the compare.
+_AWAY_S = 1.0
 _NOTHING_KNOWN = RoomFacts(epoch=0, seq=0, likes=0, viewers=0, slow_mode_s=0, comments=True, pin=None, rules=0)
 
 
@@ -93,6 +95,8 @@ class Hub:
         self._opening: dict[int, asyncio.Task[LiveRoom]] = {}
         self._early: dict[int, list[CutTick]] = {}
         """Ticks of rooms that are being opened."""
+        self._away_until_s = 0.0
+        """Until when a server that did not answer is not waited for again."""
         self._mending: dict[int, bool] = {}
         """By room whether it was found behind once more meanwhile."""
         self._tasks: asyncio.TaskGroup | None = None
@@ -207,9 +211,12 @@ class Hub:
         self._early[room.room_no] = []
         try:
             await self._feed.follow(room.room_no)
+            if self._clock.monotonic() < self._away_until_s:
+                raise HotUnavailable("the rooms Valkey did not answer a moment ago")
             picture = await self._picture(room.room_no)
         except GatewayError as error:
             log.warning("room_without_chat", room_no=room.room_no, error=str(error))
+            self._away_until_s = max(self._away_until_s, self._clock.monotonic() + _AWAY_S)
             picture = RoomPicture(room.room_no, _NOTHING_KNOWN, mint=self._mint)
         except BaseException:
             self._early.pop(room.room_no, None)
@@ -276,9 +283,9 @@ class Hub:
             return
         if facts is not None and facts.epoch == before.epoch and facts.seq >= before.seq:
             ticks = [tick for tick in map(read_tick, packed) if tick.seq > live.picture.seq]
-            if not ticks:
+            if not ticks and facts.seq <= live.picture.seq:
                 return
-            if ticks[0].seq == live.picture.seq + 1:
+            if ticks and ticks[0].seq == live.picture.seq + 1:
                 for tick in ticks:
                     self.fanout.tell(live, live.picture.apply(tick))
                 self._calls.heard(live.room.room_no, before.epoch, before.seq)

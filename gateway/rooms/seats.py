@@ -15,6 +15,7 @@ from gateway.errors import GatewayError
 log = structlog.get_logger(__name__)
 
 _AT_ONCE = 500
+_AWAY_S = 1.0
 
 
 class Hot(Protocol):
@@ -35,10 +36,12 @@ class _Row:
 
 
 class Seats:
-    def __init__(self, *, hot: Hot, alive: Callable[[], Sequence[str]], most: int) -> None:
+    def __init__(self, *, hot: Hot, alive: Callable[[], Sequence[str]], most: int, now_s: Callable[[], float]) -> None:
         self._hot = hot
         self._alive = alive
         self._most = most
+        self._now_s = now_s
+        self._away_until_s = 0.0
         self._rows: dict[int, _Row] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -76,6 +79,10 @@ class Seats:
                 asking, row.asking = row.asking[:_AT_ONCE], row.asking[_AT_ONCE:]
                 left, row.left = row.left[:_AT_ONCE], row.left[_AT_ONCE:]
                 taken = [True] * len(asking)
+                if self._now_s() < self._away_until_s:
+                    # Nobody waits again for a server that did not answer a moment ago.
+                    self._answer(row, asking, taken)
+                    continue
                 try:
                     taken = await self._hot.seats(
                         room_no,
@@ -86,13 +93,17 @@ class Seats:
                     )
                 except GatewayError as error:
                     log.warning("seats_not_counted", room_no=room_no, error=str(error))
-                for (viewer, waiting), is_taken in zip(asking, taken, strict=True):
-                    if not waiting.done():
-                        waiting.set_result(is_taken)
-                    elif is_taken:
-                        # Whoever asked is gone.
-                        row.left.append(viewer)
+                    self._away_until_s = self._now_s() + _AWAY_S
+                self._answer(row, asking, taken)
         finally:
             row.calling = False
             if not row.asking and not row.left:
                 self._rows.pop(room_no, None)
+
+    def _answer(self, row: _Row, asking: Sequence[tuple[str, asyncio.Future[bool]]], taken: Sequence[bool]) -> None:
+        for (viewer, waiting), is_taken in zip(asking, taken, strict=True):
+            if not waiting.done():
+                waiting.set_result(is_taken)
+            elif is_taken:
+                # Whoever asked is gone.
+                row.left.append(viewer)
