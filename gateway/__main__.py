@@ -16,7 +16,7 @@ from gateway.logs import set_up_logs
 
 # What stands on the viewer's client, with what its code means by "a check failed".
 _ON_THE_CLIENT: Final = {
-    "demo": "the audit does not hold",
+    "demo": "the audit does not hold, units are left over, or the room's ticks had a hole",
     "replay": "no comment was posted, or the room's ticks had a hole",
 }
 

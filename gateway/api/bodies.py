@@ -13,6 +13,7 @@ from aiohttp import web
 
 from gateway.domain.order import KEY_PATTERN
 from gateway.errors import BadRequest, Invalid, TooLarge, Unsupported
+from gateway.wire.invalid import invalid
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -24,8 +25,6 @@ MAX_LIMIT: Final = 200
 
 _KEY: Final = re.compile(KEY_PATTERN)
 _CURSOR: Final = re.compile(r"[0-9A-Za-z_~]{1,64}")
-_PLACE: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
-_MISSING: Final = re.compile(r"^Object missing required field `([^`]+)`")
 _WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?", re.IGNORECASE)
 
 
@@ -49,7 +48,7 @@ def decode_body(body: bytes, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         # Validation stops at the first wrong value, which may stand before what cannot be read at all.
         _check_readable(body)
-        raise _invalid(str(error)) from None
+        raise invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadRequest("The body is not JSON.") from None
     return message
@@ -129,21 +128,3 @@ def _check_readable(body: bytes) -> None:
 
 
 _untyped: Any = msgspec.json.Decoder().decode
-
-
-def _invalid(message: str) -> Invalid:
-    """msgspec's own words, with the place of the value as `param`: `items[3].price_minor`."""
-    place = _PLACE.match(message)
-    what, path = (message, "") if place is None else (place["what"], place["path"] or "")
-    param = path.removeprefix("$").removeprefix(".")
-    missing = _MISSING.match(what)
-    if missing is not None:
-        param = f"{param}.{missing[1]}" if param else missing[1]
-        what = "This field is required"
-    elif what.startswith("Object contains unknown field"):
-        unknown = what.split("`")[1]
-        param = f"{param}.{unknown}" if param else unknown
-        what = "This field cannot be changed"
-    elif what.startswith("Expected `null`"):
-        what = "This field is not taken here"
-    return Invalid(f"{what}.", param=param or None)

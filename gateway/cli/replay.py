@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from gateway.admission.tokens import MAX_TTL_S, mint_token
-from gateway.cli.chat_file import ChatLine, read_chat
+from gateway.cli.chat_file import ChatLine, read_chat, shipped_chat
 from gateway.cli.chat_player import ChatTally, play
 from gateway.cli.figures import p50_p99_text
 from gateway.cli.output import ExitCode, print_json
@@ -25,9 +25,12 @@ from gateway.client import Host, Viewer
 from gateway.client.codec import codec_named
 from gateway.domain.caller import Role
 from gateway.embedded import DataFolder
+from gateway.errors import NotFound
 from gateway.ledger.shops import Signs, check_shop_name
 from gateway.settings import Settings
 
+# The shop of who names none; only this one is made where it is not there.
+DEMO_SHOP: Final = "demo"
 CONNECT_AT_ONCE: Final = 64
 REDRAW_EVERY_S: Final = 0.25
 PLAIN_LINE_EVERY_S: Final = 5.0
@@ -37,10 +40,15 @@ SETTLE_WITHIN_S: Final = 3.0
 
 def replay(
     file: Annotated[
-        Path, typer.Argument(help="The chat: CSV with the columns offset_s, viewer, text.", show_default=False)
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="The chat: CSV with the columns offset_s, viewer, text (default: a small made-up one).",
+            show_default=False,
+        ),
+    ] = None,
     room: Annotated[str | None, typer.Option(help="Where to play it (default: a new room of the shop).")] = None,
-    shop: Annotated[str, typer.Option(help="The shop of the room, whose keys sign the viewers.")] = "demo",
+    shop: Annotated[str, typer.Option(help="The shop of the room, whose keys sign the viewers.")] = DEMO_SHOP,
     speed: Annotated[float, typer.Option(min=0.01, max=10_000, help="How many times as fast as recorded.")] = 1.0,
     viewers: Annotated[int, typer.Option(min=0, max=50_000, help="That many more viewers, who only watch.")] = 0,
     url: Annotated[str | None, typer.Option(help="The gateway's HTTP (default: the one on the data folder).")] = None,
@@ -53,16 +61,18 @@ def replay(
     people may: PEAKGATE_COMMENT_RATE of the gateway says how fast.
     """
     check_shop_name(shop)
-    lines = read_chat(file)
+    path = file or shipped_chat()
+    lines = read_chat(path)
     settings = reach_servers(data)
     console = Console(stderr=as_json, quiet=as_json, highlight=False)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         replayed = runner.run(
             _replay(
-                _Tokens(shop, settings),
+                # A room that is there already is in a shop that is there.
+                _Tokens(shop, settings, may_create=room is None and shop == DEMO_SHOP),
                 lines,
                 console,
-                title=f"Replay of {file.name}",
+                title=f"Replay of {path.name}",
                 room=room,
                 speed=speed,
                 watchers=viewers,
@@ -98,19 +108,29 @@ class _Replayed:
 class _Tokens:
     """Tokens for anybody in the shop, by its own keys; they outlive the longest replay that makes sense."""
 
-    def __init__(self, shop: str, settings: Settings) -> None:
-        self._shop = shop
+    def __init__(self, shop: str, settings: Settings, *, may_create: bool) -> None:
+        self.shop = shop
         self._settings = settings
+        self._may_create = may_create
         self._keys: dict[Signs, SigningKey] = {}
 
     async def of(self, sub: str, role: Role = Role.VIEWER, *, name: str | None = None) -> str:
         signs = Signs.VIEWER if role is Role.VIEWER else Signs.STAFF
         key = self._keys.get(signs)
         if key is None:
-            key = self._keys[signs] = await signing_key(self._settings, self._shop, signs)
+            key = self._keys[signs] = await self._key(signs)
         return mint_token(
-            kid=key.kid, secret=key.secret, shop=self._shop, sub=sub, role=role, ttl_s=MAX_TTL_S, name=name
+            kid=key.kid, secret=key.secret, shop=self.shop, sub=sub, role=role, ttl_s=MAX_TTL_S, name=name
         )
+
+    async def _key(self, signs: Signs) -> SigningKey:
+        try:
+            return await signing_key(self._settings, self.shop, signs, may_create=self._may_create)
+        except NotFound as error:
+            raise NotFound(
+                f"{error.message}: `peakgate shop create {self.shop}` makes it, `peakgate shop list` lists those there"
+                " are, --shop names another"
+            ) from error
 
 
 async def _replay(
@@ -178,7 +198,12 @@ async def _replay(
 async def _find_room(tokens: _Tokens, url: str, room: str | None, *, title: str) -> tuple[str, str]:
     if room is not None:
         async with Host(url, await tokens.of("replay-screen")) as reader:
-            found = await reader.room(room)
+            try:
+                found = await reader.room(room)
+            except NotFound as error:
+                raise NotFound(
+                    f"there is no room {room} in the shop {tokens.shop}; --shop names the shop it is in"
+                ) from error
     else:
         async with Host(url, await tokens.of("replay", Role.HOST), insist_s=10.0) as host:
             found = await host.start_room((await host.create_room(title)).room)
@@ -207,11 +232,19 @@ async def _show(console: Console, line: Callable[[], str]) -> None:
             console.print(line(), soft_wrap=True)
 
 
+def _shown(replayed: _Replayed) -> str:
+    tally = replayed.tally
+    if not tally.unseen:
+        return f"{tally.shown:,} shown"
+    # What the room left out it counted; anything else that was not seen has another reason.
+    why = ", so that the room can be read" if replayed.skipped >= tally.unseen else ""
+    return f"{tally.shown:,} shown, {tally.unseen:,} not{why}"
+
+
 def _print_summary(console: Console, replayed: _Replayed) -> None:
     tally = replayed.tally
     console.print(
-        f"{tally.posted:,} of {tally.planned:,} comments were posted in {replayed.seconds:.1f} s, {tally.shown:,} "
-        f"shown, {tally.unseen:,} not, so that the room can be read.",
+        f"{tally.posted:,} of {tally.planned:,} comments were posted in {replayed.seconds:.1f} s, {_shown(replayed)}.",
         soft_wrap=True,
     )
     if tally.others or tally.retried:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from gateway.admission.auth import MAX_NAME_CHARS, MAX_ROOMS
 from gateway.admission.tokens import MAX_TTL_S, mint_token
 from gateway.cli.output import exit_codes, print_json, print_table
 from gateway.cli.servers import DataOption, JsonOption, database_url_of, reach_servers
@@ -24,9 +25,10 @@ SecretsOption = Annotated[bool, typer.Option("--secrets", help="Also print the s
 
 def register(app: typer.Typer) -> None:
     app.command("token", epilog=exit_codes(check_failed="there is no such shop, or we cannot sign for it"))(token)
-    shop = typer.Typer(no_args_is_help=True, help="Create and list shops, rotate their keys.", rich_markup_mode=None)
+    shop = typer.Typer(no_args_is_help=True, help="Create and list shops, say which pages are theirs, rotate their keys.", rich_markup_mode=None)
     shop.command("create", epilog=exit_codes(check_failed="there is such a shop already"))(create)
     shop.command("list", epilog=exit_codes())(list_shops)
+    shop.command("origins", epilog=exit_codes(check_failed="there is no such shop"))(origins)
     shop.command("rotate-key", epilog=exit_codes(check_failed="there is no such shop"))(rotate_key)
     app.add_typer(shop, name="shop")
 
@@ -39,15 +41,25 @@ def token(
     count: Annotated[
         int | None, typer.Option(min=1, max=MAX_TOKENS, help="That many tokens, for SUB-1, SUB-2, ...")
     ] = None,
+    name: Annotated[str | None, typer.Option(help="What the person is called beside their comments.")] = None,
+    room: Annotated[
+        list[str] | None, typer.Option(help="A room the token is good for, and no other; may be repeated.")
+    ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print a token, or many, one a line. On embedded servers an unknown shop is created."""
     check_shop_name(shop)
+    _check_claims(name, room or [])
     settings = reach_servers(data)
     key = asyncio.run(signing_key(settings, shop, Signs.VIEWER if role is Role.VIEWER else Signs.STAFF))
     subs = [sub] if count is None else [f"{sub}-{number}" for number in range(1, count + 1)]
-    tokens = (mint_token(kid=key.kid, secret=key.secret, shop=shop, sub=each, role=role, ttl_s=ttl) for each in subs)
+    tokens = (
+        mint_token(
+            kid=key.kid, secret=key.secret, shop=shop, sub=each, role=role, ttl_s=ttl, name=name, rooms=room or None
+        )
+        for each in subs
+    )
     if as_json:
         print_json([{"sub": each, "token": minted} for each, minted in zip(subs, tokens, strict=True)])
         return
@@ -92,6 +104,38 @@ def list_shops(data: DataOption = None, with_secrets: SecretsOption = False, as_
     _print_shops(asyncio.run(work()), as_json=as_json, with_secrets=with_secrets, single=False)
 
 
+def origins(
+    shop: ShopArgument,
+    new: Annotated[
+        list[str] | None, typer.Option("--set", metavar="ORIGIN", help="The new list, one by one; may be repeated.")
+    ] = None,
+    none: Annotated[bool, typer.Option("--none", help="Empty the list: no page of a browser may call.")] = False,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the Origins a shop's pages may come from, one a line, or set the whole list anew.
+
+    Processes know of it within 15 seconds; sockets that are open stay. Callers that are no browser send no Origin and
+    need none.
+    """
+    if new and none:
+        raise Invalid("--set gives a list and --none an empty one: only one of them", param="set")
+    settings = reach_servers(data)
+
+    async def work() -> Shop:
+        async with Shops.connect(database_url_of(settings)) as shops:
+            if new or none:
+                return await shops.set_origins(shop, _origins(new or []))
+            return await shops.get(shop)
+
+    found = asyncio.run(work())
+    if as_json:
+        print_json({"shop": found.shop, "origins": list(found.origins)})
+        return
+    for each in found.origins:
+        typer.echo(each)
+
+
 def rotate_key(
     shop: ShopArgument,
     signs: Annotated[Signs, typer.Option(help="Which of the two keys.")],
@@ -123,13 +167,25 @@ class SigningKey:
     secret: bytes
 
 
-async def signing_key(settings: Settings, shop: str, signs: Signs) -> SigningKey:
+async def signing_key(settings: Settings, shop: str, signs: Signs, *, may_create: bool = True) -> SigningKey:
+    """On embedded servers an unknown shop is made, if it may be."""
     async with Shops.connect(database_url_of(settings)) as shops:
-        found = await shops.get_or_create(shop, shards=settings.shards) if settings.embedded else await shops.get(shop)
+        if settings.embedded and may_create:
+            found = await shops.get_or_create(shop, shards=settings.shards)
+        else:
+            found = await shops.get(shop)
     key = found.key_for(signs)
     if key.alg is not Alg.HS256:
         raise Conflict(f"the {signs} key of {shop} is {key.alg}: only the shop has its private half")
     return SigningKey(kid=key.kid, secret=key.secret)
+
+
+def _check_claims(name: str | None, rooms: list[str]) -> None:
+    """What a gateway would refuse of a token is refused before it is signed."""
+    if name is not None and not (len(name) <= MAX_NAME_CHARS and name.isprintable()):
+        raise Invalid(f"a name has at most {MAX_NAME_CHARS} printable characters", param="name")
+    if len(rooms) > MAX_ROOMS:
+        raise Invalid(f"a token names at most {MAX_ROOMS} rooms", param="room")
 
 
 def _origins(given: list[str]) -> list[str]:

@@ -111,13 +111,6 @@ class RuleBook:
         self._reading.pop(room.room_no, None)
         return await asyncio.shield(self._read(room))
 
-    def forget(self, room_no: int) -> None:
-        """What is known is old; it is asked for anew, and holds if that fails."""
-        self._reading.pop(room_no, None)
-        held = self._held.get(room_no)
-        if held is not None:
-            held.fresh_until_s = self._clock.monotonic()
-
     def _read(self, room: Room) -> asyncio.Task[Rules]:
         reading = self._reading.get(room.room_no)
         if reading is None:

@@ -166,6 +166,11 @@ class Shops:
             kid = await self._add_key(found.shop_no, signs, given)
         return next(key for key in (await self.get(shop)).keys if key.kid == kid)
 
+    async def set_origins(self, shop: str, origins: Sequence[str]) -> Shop:
+        """The whole list anew; processes read it again within seconds."""
+        await self._connection.execute("UPDATE shops SET origins = $2 WHERE shop = $1", shop, list(origins))
+        return await self.get(shop)
+
     async def _add_key(self, shop_no: int, signs: Signs, public_key: bytes | None) -> str:
         kid = f"key_{secrets.token_hex(8)}"
         await self._connection.execute(

@@ -29,17 +29,12 @@ _GREETING_AT_ONCE = 64
 
 
 class Authenticator(Protocol):
-    def verify_known(self, token: str) -> Caller | None:
-        """Without asking anybody: None when the token's key is not known here yet."""
-        ...
-
     async def verify(self, token: str) -> Caller: ...
 
 
 class Watch(Protocol):
     """`gateway.flows.watch.WatchRoom`."""
 
-    async def room(self, room_id: str) -> Room: ...
     async def check(self, caller: Caller, room_id: str) -> Room: ...
     def pseudonym(self, room_id: str, sub: str) -> str: ...
     async def pending(self, caller: Caller, pending: Sequence[frames.Pending]) -> list[frames.KnownOrder]: ...
@@ -108,7 +103,7 @@ class Greeter:
         if self._tasks is None or turn.retry_after_ms is not None:
             JOINS_SHED.inc()
             retry_after_ms = turn.retry_after_ms or random.randint(1000, 5000)
-            session.bye(CloseCode.TRY_AGAIN_LATER, "too many at once", retry_after_ms=retry_after_ms)
+            session.bye(CloseCode.FULL, "too many at once", retry_after_ms=retry_after_ms)
             return
         if turn.wait_s < 0.001:
             self._begin(session, hello)
@@ -140,11 +135,11 @@ class Greeter:
             session.bye(CloseCode.NOT_ALLOWED, error.message)
         except GatewayError as error:
             log.warning("greeting_failed", error=str(error))
-            session.bye(CloseCode.TRY_AGAIN_LATER, "come back in a moment", retry_after_ms=random.randint(500, 3000))
+            session.bye(CloseCode.SERVICE_RESTART, "come back in a moment", retry_after_ms=random.randint(500, 3000))
         except Exception:
             # One viewer's greeting must not take the process and everybody's socket with it.
             log.exception("greeting_broke")
-            session.bye(CloseCode.INTERNAL_ERROR, "internal")
+            session.bye(CloseCode.SERVICE_RESTART, "internal", retry_after_ms=random.randint(1000, 5000))
 
     async def _welcome(self, session: Session, hello: frames.Hello) -> None:
         token = session.token or hello.token

@@ -19,6 +19,7 @@ from gateway.rooms.picture import Variant
 from gateway.wire import bus, frames
 from gateway.wire.close_codes import CloseCode
 from gateway.wire.codec import Codec, NotAllowed, UnknownFrame, Unreadable
+from gateway.wire.invalid import invalid
 
 # What may wait for a phone that reads slowly before it gets less: its own buffers hold seconds of a room already.
 NO_COMMENTS_BYTES, SALE_ONLY_BYTES = 8 * 1024, 24 * 1024
@@ -92,6 +93,7 @@ class Session(Socket):
         "_end_at_s",
         "_host",
         "_in_flight",
+        "_owes_totals",
         "_warn_at_s",
         "_warn_of_ms",
         "at_seq",
@@ -139,6 +141,8 @@ class Session(Socket):
         self.at_seq = NOT_YET
         self.slot = 0
         self.variant = Variant.WHOLE
+        self._owes_totals = False
+        """Whether it was left without the running totals, and not told them since."""
         self._broken = 0
         self._in_flight = 0
         self._early: tuple[bus.LaterState, ...] = ()
@@ -168,7 +172,8 @@ class Session(Socket):
             frame = self.codec.decode(payload)
         except NotAllowed as error:
             # The border found it wrong before anybody acted on it: that frame had no effect, the socket stays.
-            self.fail(BadRequest(str(error)) if error.lacks_key else Invalid(str(error)), id=error.id)
+            wrong = invalid(str(error))
+            self.fail(BadRequest(wrong.message, param="id") if error.lacks_key else wrong, id=error.id)
             return
         except UnknownFrame as error:
             self.fail(NotFound(f"This gateway knows no frame {error.frame!r}."), id=error.id)
@@ -307,11 +312,16 @@ class Session(Socket):
             variant = Variant.SALE_ONLY
         elif unread_bytes > NO_COMMENTS_BYTES:
             variant = Variant.NO_COMMENTS
-        if variant > self.variant:
+        had = Variant.WHOLE if self.variant is Variant.AND_TOTALS else self.variant
+        if variant > had:
             SLOW_VIEWERS.labels(variant.name.lower()).inc()
-        elif unread_bytes > 0 and variant < self.variant:
+        elif unread_bytes > 0 and variant < had:
             # Only who has caught up gets more again; else it would go up and down with every tick.
             return
+        if variant is Variant.SALE_ONLY or self.variant is Variant.AND_TOTALS:
+            self._owes_totals = True
+        if variant is Variant.WHOLE and self._owes_totals:
+            variant, self._owes_totals = Variant.AND_TOTALS, False
         self.variant = variant
 
     def _live_room(self) -> LiveRoom:

@@ -104,6 +104,8 @@ class _Pass:
             else:
                 data = ticks.behind(member)
             member.at_seq = last
+            if member.variant is Variant.AND_TOTALS:
+                member.variant = Variant.WHOLE
             member.give(data)
             told += 1
         FRAMES_SHARED.add(told)

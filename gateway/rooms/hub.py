@@ -6,8 +6,8 @@ everybody: never a silent hole.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -50,7 +50,7 @@ class Hot(Protocol):
     async def open(self, room_no: int, standing: RoomStanding, *, not_before: tuple[int, int] = (0, 0)) -> int: ...
     async def change(self, room_no: int, change: RoomChange) -> bool: ...
     async def read(self, room_no: int, *, after: int = 0) -> tuple[RoomFacts | None, list[bytes]]: ...
-    async def where(self, room_nos: Sequence[int]) -> "dict[int, Any]": ...
+    async def where(self, room_nos: Sequence[int]) -> Mapping[int, Where]: ...
 
 
 class Feed(Protocol):

@@ -25,15 +25,15 @@ class Variant(IntEnum):
     WHOLE = 0
     NO_COMMENTS = 1
     SALE_ONLY = 2
-
-
-_SALE_EVENTS: Final = frozenset({"sale", "price", "stock", "coupon", "room", "announce"})
+    """Neither the running totals of likes and viewers, which make most of the ticks of a lively room."""
+    AND_TOTALS = 3
+    """Whole, and the totals as they are: for who was left without them and has caught up."""
 
 
 class ShownTick:
     """A tick as it is shown here; encoded once a codec and variant, the WebSocket header with it."""
 
-    __slots__ = ("_encoded", "events", "likes", "now_ms", "seq", "skipped", "viewers")
+    __slots__ = ("_encoded", "events", "likes", "now_ms", "seq", "skipped", "totals", "viewers")
 
     def __init__(self, tick: CutTick, events: list[frames.Event]) -> None:
         self.seq = tick.seq
@@ -42,6 +42,8 @@ class ShownTick:
         self.likes = tick.likes
         self.skipped = tick.skipped
         self.events = events
+        self.totals: tuple[int, int] | None = None
+        """Viewers and likes as they were at this tick."""
         self._encoded: dict[tuple[str, Variant], bytes] = {}
 
     def encoded(self, codec: Codec, variant: Variant) -> bytes:
@@ -57,15 +59,14 @@ class ShownTick:
             self._encoded.clear()
 
     def _frame(self, variant: Variant) -> frames.Tick:
-        if variant is Variant.WHOLE:
-            return frames.Tick(self.seq, self.now_ms, self.events, self.viewers, self.likes, self.skipped)
-        events: list[frames.Event] = []
-        skipped = self.skipped
-        for event in self.events:
-            if isinstance(event, frames.ShownComment):
-                skipped += 1
-            elif variant is Variant.NO_COMMENTS or event.get("k") in _SALE_EVENTS:
-                events.append(event)
+        if variant in (Variant.WHOLE, Variant.AND_TOTALS):
+            viewers, likes = self.viewers, self.likes
+            if variant is Variant.AND_TOTALS and self.totals is not None:
+                viewers, likes = self.totals
+            return frames.Tick(self.seq, self.now_ms, self.events, viewers, likes, self.skipped)
+        # What hosts did and what the sale became is never left out: no later tick says it again.
+        events: list[frames.Event] = [e for e in self.events if not isinstance(e, frames.ShownComment)]
+        skipped = self.skipped + len(self.events) - len(events)
         if variant is Variant.NO_COMMENTS:
             return frames.Tick(self.seq, self.now_ms, events, self.viewers, self.likes, skipped)
         return frames.Tick(self.seq, self.now_ms, events, skipped=skipped)
@@ -101,6 +102,7 @@ class RoomPicture:
             self.likes = tick.likes
         if tick.viewers is not None:
             self.viewers = tick.viewers
+        shown.totals = (self.viewers, self.likes)
         for event in shown.events:
             if not isinstance(event, frames.ShownComment):
                 self._follow(event)

@@ -139,15 +139,19 @@ async def test_a_room_without_members_costs_nothing_and_goes_on() -> None:
 
 
 async def test_who_is_slow_is_told_less_of_the_same_ticks() -> None:
-    whole, quiet, bare = (FakeMember(variant=variant) for variant in Variant)
-    live, fanout = live_room([whole, quiet, bare]), FanOut(FakeClock().monotonic)
+    whole, quiet, bare, back = (FakeMember(variant=variant) for variant in Variant)
+    live, fanout = live_room([whole, quiet, bare, back]), FanOut(FakeClock().monotonic)
     fanout.tell(live, shown(live, comment(1), {"k": "pin", "pin": None}, {"k": "announce", "text": "!"}, likes=4))
     await all_told(fanout)
-    assert [[event["k"] for event in member.told[0]["ev"]] for member in (whole, quiet, bare)] == [
+    assert [[event["k"] for event in member.told[0]["ev"]] for member in (whole, quiet, bare, back)] == [
         ["comment", "pin", "announce"],
         ["pin", "announce"],
-        ["announce"],
+        ["pin", "announce"],
+        ["comment", "pin", "announce"],
     ]
+    assert [member.told[0].get("likes") for member in (whole, quiet, bare, back)] == [4, 4, None, 4]
+    assert "viewers" not in whole.told[0] and "viewers" in back.told[0]
+    assert back.variant is Variant.WHOLE, "the totals are told once"
     assert [member.told[0].get("skipped", 0) for member in (whole, quiet, bare)] == [0, 1, 1]
     bare.variant = Variant.WHOLE
     fanout.tell(live, shown(live, comment(2)))
@@ -202,6 +206,20 @@ async def test_when_the_room_begins_anew_what_was_under_way_is_dropped_and_all_g
         last = [(frame["t"], frame["seq"]) for frame in member.told][-2:]
         assert last == [("snapshot", 31), ("tick", 32)]
         assert member.told[-2]["epoch"] == 2
+
+
+async def test_a_room_that_begins_anew_once_more_shows_nobody_else_the_epoch_between() -> None:
+    clock, members = FakeClock(), [FakeMember() for _ in range(40)]
+    costly(members, clock, 0.001)
+    live, fanout = live_room(members), FanOut(clock.monotonic)
+    live.begin_anew(picture(epoch=2))
+    fanout.tell(live, snapshot(live.picture))
+    await asyncio.sleep(0)
+    live.begin_anew(picture(epoch=3))
+    fanout.tell(live, snapshot(live.picture))
+    await all_told(fanout)
+    epochs = [[frame["epoch"] for frame in member.told] for member in members]
+    assert (epochs.count([2, 3]), epochs.count([3])) == (16, 24)
 
 
 async def test_a_snapshot_of_an_epoch_that_ended_meanwhile_does_not_start_its_reader() -> None:

@@ -152,10 +152,19 @@ def test_who_cannot_keep_up_gets_less_and_is_told_how_much_was_left_out() -> Non
     assert told(tick) | {"ev": None} == {**same, "ev": None, "viewers": 6, "likes": 5, "skipped": 3}
     less = told(tick, Variant.NO_COMMENTS)
     assert less == {**same, "ev": [{"k": kind} for kind in kinds] + events[7:9], "viewers": 6, "likes": 5, "skipped": 5}
-    assert told(tick, Variant.SALE_ONLY) == {**same, "ev": [{"k": kind} for kind in kinds], "skipped": 5}
+    assert told(tick, Variant.SALE_ONLY) == {**same, "ev": less["ev"], "skipped": 5}, "what no later tick says again stays"
+
+
+def test_who_was_left_without_totals_is_told_them_with_the_next_tick() -> None:
+    room = picture()
+    room.apply(cut(1, likes=5, viewers=6))
+    tick = room.apply(cut(2, likes=9))
+    same = {"t": "tick", "seq": 2, "now_ms": 200, "ev": [], "likes": 9}
+    assert told(tick) == same
+    assert told(tick, Variant.AND_TOTALS) == {**same, "viewers": 6}
 
 
 def test_every_variant_of_a_quiet_tick_is_a_tick_all_the_same() -> None:
     tick = picture().apply(cut(1))
-    for variant in Variant:
+    for variant in (Variant.WHOLE, Variant.NO_COMMENTS, Variant.SALE_ONLY):
         assert told(tick, variant) == {"t": "tick", "seq": 1, "now_ms": 100, "ev": []}

@@ -131,8 +131,6 @@ async def test_a_ledger_that_is_away_leaves_what_was_known(book: RuleBook, ledge
     asked = ledger.asked["no"]
     assert await book.get(room()) is rules
     assert ledger.asked["no"] == asked, "it is asked again after a while, not by everyone"
-    book.forget(1)
-    assert await book.get(room()) is rules
     with pytest.raises(LedgerUnavailable):
         await book.read_anew(room())
 
