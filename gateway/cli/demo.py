@@ -22,6 +22,7 @@ from gateway.client import Host, Viewer
 from gateway.client.local import LocalGateway, LocalGatewayError, free_port
 
 DEFAULT_PORT: Final = 8080
+PICTURE_WIDTH: Final = 110
 SHOP: Final = "demo"
 SKU: Final = "tin"
 PRICE_MINOR: Final = 16_800
@@ -47,6 +48,9 @@ def demo(
         int | None, typer.Option(min=1, max=65_533, help="Port of the HTTP api (default: 8080, or any free one).")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, and no progress.")] = False,
+    svg: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Draw what it printed into this file, as in the README.")
+    ] = None,
 ) -> None:
     """Start the whole gateway, sell out a sale to simulated viewers on real sockets while they talk, and audit it.
 
@@ -54,7 +58,11 @@ def demo(
     was missing.
     """
     # Progress and prose are for people; with --json stdout carries the figures alone.
-    console = Console(stderr=as_json, quiet=as_json, highlight=False)
+    console = (
+        Console(stderr=as_json, quiet=as_json, highlight=False)
+        if svg is None
+        else Console(stderr=as_json, highlight=False, record=True, force_terminal=True, width=PICTURE_WIDTH)
+    )
     talk = DemoChat(chat)
     folder = data or Path(tempfile.mkdtemp(prefix="peakgate-demo-"))
     try:
@@ -76,6 +84,8 @@ def demo(
     finally:
         if data is None:
             shutil.rmtree(folder, ignore_errors=True)
+    if svg is not None:
+        console.save_svg(str(svg), title="make demo")
     raise SystemExit(int(ExitCode.OK if holds else ExitCode.CHECK_FAILED))
 
 

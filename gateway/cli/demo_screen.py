@@ -25,7 +25,15 @@ async def show(console: Console, ask_left: AskLeft, progress: Progress, talk: De
     def screen() -> Group:
         return Group(_table(progress), *(Text(f"  {line}", no_wrap=True) for line in talk.last_lines()))
 
-    if console.is_terminal:
+    if console.record:
+        # A recording keeps every frame of a live display; a picture has one.
+        try:
+            while True:
+                progress.left = await ask_left()
+                await asyncio.sleep(REDRAW_EVERY_S)
+        finally:
+            console.print(screen())
+    elif console.is_terminal:
         with Live(screen(), console=console, auto_refresh=False) as live:
             try:
                 while True:

@@ -42,7 +42,7 @@ def replay(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="The chat: CSV with the columns offset_s, viewer, text (default: a small made-up one).",
             show_default=False,
         ),
@@ -68,8 +68,7 @@ def replay(
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         replayed = runner.run(
             _replay(
-                # A room that is there already is in a shop that is there.
-                _Tokens(shop, settings, may_create=room is None and shop == DEMO_SHOP),
+                _Tokens(shop, settings, room=room),
                 lines,
                 console,
                 title=f"Replay of {path.name}",
@@ -108,10 +107,10 @@ class _Replayed:
 class _Tokens:
     """Tokens for anybody in the shop, by its own keys; they outlive the longest replay that makes sense."""
 
-    def __init__(self, shop: str, settings: Settings, *, may_create: bool) -> None:
+    def __init__(self, shop: str, settings: Settings, *, room: str | None) -> None:
         self.shop = shop
         self._settings = settings
-        self._may_create = may_create
+        self._room = room
         self._keys: dict[Signs, SigningKey] = {}
 
     async def of(self, sub: str, role: Role = Role.VIEWER, *, name: str | None = None) -> str:
@@ -125,11 +124,18 @@ class _Tokens:
 
     async def _key(self, signs: Signs) -> SigningKey:
         try:
-            return await signing_key(self._settings, self.shop, signs, may_create=self._may_create)
+            # A room that is there already is in a shop that is there.
+            may_create = self._room is None and self.shop == DEMO_SHOP
+            return await signing_key(self._settings, self.shop, signs, may_create=may_create)
         except NotFound as error:
+            if error.param != "shop":
+                raise
+            if self._room is not None:
+                raise _no_room(self._room, self.shop) from error
             raise NotFound(
-                f"{error.message}: `peakgate shop create {self.shop}` makes it, `peakgate shop list` lists those there"
-                " are, --shop names another"
+                f"{error.message}; --shop names another, `peakgate shop list` those there are, "
+                f"`peakgate shop create {self.shop}` makes it",
+                param="shop",
             ) from error
 
 
@@ -201,13 +207,15 @@ async def _find_room(tokens: _Tokens, url: str, room: str | None, *, title: str)
             try:
                 found = await reader.room(room)
             except NotFound as error:
-                raise NotFound(
-                    f"there is no room {room} in the shop {tokens.shop}; --shop names the shop it is in"
-                ) from error
+                raise _no_room(room, tokens.shop) from error
     else:
         async with Host(url, await tokens.of("replay", Role.HOST), insist_s=10.0) as host:
             found = await host.start_room((await host.create_room(title)).room)
     return found.room, found.live_url
+
+
+def _no_room(room: str, shop: str) -> NotFound:
+    return NotFound(f"there is no room {room} in the shop {shop}; --shop names the shop it is in", param="room")
 
 
 def _url_of(settings: Settings) -> str:

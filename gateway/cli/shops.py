@@ -25,7 +25,11 @@ SecretsOption = Annotated[bool, typer.Option("--secrets", help="Also print the s
 
 def register(app: typer.Typer) -> None:
     app.command("token", epilog=exit_codes(check_failed="there is no such shop, or we cannot sign for it"))(token)
-    shop = typer.Typer(no_args_is_help=True, help="Create and list shops, say which pages are theirs, rotate their keys.", rich_markup_mode=None)
+    shop = typer.Typer(
+        no_args_is_help=True,
+        help="Create and list shops, say which pages are theirs, rotate their keys.",
+        rich_markup_mode=None,
+    )
     shop.command("create", epilog=exit_codes(check_failed="there is such a shop already"))(create)
     shop.command("list", epilog=exit_codes())(list_shops)
     shop.command("origins", epilog=exit_codes(check_failed="there is no such shop"))(origins)

@@ -136,28 +136,32 @@ class RoomCalls:
         desk = self._desk(room_no)
         if len(desk.comments) >= WAITING_MAX:
             raise Overloaded(retry_after_ms=random.randint(500, 2000))
+        waited = desk.has_work
         desk.comments.append(request)
-        self._work_on(desk)
+        self._work_on(desk, is_sooner=not waited)
 
     def like(self, room_no: int, taps: int) -> None:
         desk = self._desk(room_no)
+        waited = desk.has_work
         desk.taps += taps
-        self._work_on(desk)
+        self._work_on(desk, is_sooner=not waited)
 
     def stock(self, room_no: int, field: str, version: int, event: dict[str, Any]) -> None:
         """The newest reading of what is left of an item; told in the next tick."""
         desk = self._desk(room_no)
+        waited = desk.has_work
         had = desk.stock.get(field)
         if had is None or had[0] < version:
             desk.stock[field] = (version, event)
-        self._work_on(desk)
+        self._work_on(desk, is_sooner=not waited)
 
     def cut(self, room_no: int, *, at_once: bool = False) -> None:
         """Something waits in Valkey for the room's next tick; `at_once`: and that tick is now."""
         desk = self._desk(room_no)
+        waited = desk.has_work
         desk.wants_cut = True
         desk.at_once = desk.at_once or at_once
-        self._work_on(desk)
+        self._work_on(desk, is_sooner=at_once or not waited)
 
     def heard(self, room_no: int, epoch: int, seq: int) -> None:
         """A tick of the room came: what this process had brought before is told."""
@@ -178,10 +182,12 @@ class RoomCalls:
             desk = self._desks[room_no] = _Desk(room_no)
         return desk
 
-    def _work_on(self, desk: _Desk) -> None:
+    def _work_on(self, desk: _Desk, *, is_sooner: bool) -> None:
+        """`is_sooner`: the next call may be due before it was; most of what comes waits for one that is due anyway."""
         assert self._tasks is not None
         if desk.working:
-            desk.wake.set()
+            if is_sooner:
+                desk.wake.set()
             return
         desk.working = True
         self._working += 1

@@ -208,7 +208,7 @@ async def test_an_empty_valkey_gets_the_room_from_the_ledger_and_everybody_a_sna
 
 @pytest.fixture
 async def own() -> AsyncIterator[tuple[OwnValkey, LuaRoom]]:
-    """A rooms Valkey that belongs to the test; unlike ours it keeps a file, so that it may come back with an old one."""
+    """Of the test alone; unlike ours it keeps a file, so that it may come back with an old one."""
     async with own_valkey() as valkey:
         room = LuaRoom(valkey.url, room_no=ROOM.room_no, rate=0)
         yield valkey, room

@@ -27,6 +27,18 @@ async def test_a_new_shop_has_one_key_of_each_kind(database_url: str) -> None:
         assert [each.shop for each in await shops.read_all()] == ["tins"]
 
 
+async def test_the_origins_of_a_shop_are_set_as_a_whole_and_of_that_shop_alone(database_url: str) -> None:
+    async with Shops.connect(database_url) as shops:
+        await shops.create("tins", origins=["https://tins.example"])
+        await shops.create("tea", origins=["https://tea.example"])
+        changed = await shops.set_origins("tins", ["https://a.example", "https://b.example"])
+        assert changed.origins == ("https://a.example", "https://b.example")
+        assert (await shops.set_origins("tins", [])).origins == ()
+        assert (await shops.get("tea")).origins == ("https://tea.example",)
+        with pytest.raises(NotFound):
+            await shops.set_origins("nobody", ["https://a.example"])
+
+
 async def test_a_shop_is_created_once_however_many_ask(database_url: str) -> None:
     async def ask() -> int:
         async with Shops.connect(database_url) as shops:

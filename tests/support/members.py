@@ -83,6 +83,7 @@ class FakeMember:
         self.on_give: Callable[[FakeMember], None] = lambda member: None
 
     def give(self, data: bytes) -> None:
+        assert data, "a write of nothing"
         self.on_give(self)
         self.writes.append(data)
 

@@ -25,6 +25,7 @@ VERBS = [
     ["token"],
     ["shop", "create"],
     ["shop", "list"],
+    ["shop", "origins"],
     ["shop", "rotate-key"],
     ["provider", "set"],
     ["provider", "rotate"],
@@ -119,3 +120,31 @@ def test_a_server_that_is_away_is_no_traceback(monkeypatch: pytest.MonkeyPatch, 
 def test_wrong_usage_is_two() -> None:
     said = peakgate("token", "--shop", "tins", "--sub", "a", "--role", "emperor")
     assert said.returncode == 2 and "emperor" in said.stderr
+
+
+def test_the_demo_says_all_that_its_failure_may_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    from gateway.__main__ import build_app
+
+    with pytest.raises(SystemExit):
+        build_app()(["demo", "--help"])
+    failed = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("    1  "))
+    assert all(word in failed for word in ("audit", "left over", "hole"))
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        ["--name", "n" * 101],
+        ["--name", "two\nlines"],
+        [part for number in range(101) for part in ("--room", str(number))],
+    ],
+    ids=["a long name", "a name of two lines", "too many rooms"],
+)
+def test_a_token_that_no_gateway_would_take_is_not_signed(claims: list[str]) -> None:
+    said = peakgate("token", "--shop", "tins", "--sub", "a", "--role", "viewer", *claims)
+    assert (said.returncode, said.stdout) == (2, "") and said.stderr.startswith("peakgate: a ")
+
+
+def test_a_shops_origins_are_set_or_emptied_and_not_both() -> None:
+    said = peakgate("shop", "origins", "tins", "--set", "https://tins.example", "--none")
+    assert (said.returncode, said.stdout) == (2, "") and "only one of them" in said.stderr

@@ -20,8 +20,9 @@ BETWEEN_LOOKS = 16
 
 
 async def all_told(fanout: FanOut) -> None:
-    while fanout._scheduled:  # noqa: ASYNC110 - each turn of the loop is one slice
-        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        while fanout._scheduled:  # noqa: ASYNC110 - each turn of the loop is one slice
+            await asyncio.sleep(0)
 
 
 def costly(members: list[FakeMember], clock: FakeClock, cost_s: float) -> None:
