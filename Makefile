@@ -45,12 +45,12 @@ check: setup ## format, lint, types, import rule
 bench: setup ## ours beside the other ways, on the same servers; ARGS="--quick" for a short look, writes bench.json
 	$(BIN)/python -m loadtests.bench --json bench.json $(ARGS)
 
-conformance: setup ## RFC 6455 by the Autobahn suite, which needs a CPython 2.7 (PYTHON27=); ARGS="--beside" for aiohttp too
+conformance: setup ## RFC 6455 by the Autobahn suite, which needs a CPython 2.7 (PYTHON27=); ARGS="--beside" for picows and aiohttp too
 	$(BIN)/python -m loadtests.conformance $(ARGS)
 
 proxies: setup ## the gateway behind nginx and HAProxy as in deploy/proxies; installs both on Debian
 	@command -v nginx >/dev/null && command -v haproxy >/dev/null || apt-get install --yes nginx haproxy
-	$(BIN)/python -m pytest tests/e2e/test_sockets_proxies.py
+	PEAKGATE_PROXIES_WANTED=1 $(BIN)/python -m pytest tests/e2e/test_sockets_proxies.py
 
 surge: setup ## the peak second: 10,000 viewers, 1,000 units, bad networks; checks every answer
 	$(BIN)/python loadtests/surge.py --up $(ARGS)

@@ -10,6 +10,7 @@
 -- ARGV[5..] events, each packed
 -- Returns [word, epoch]:
 --   changed | unknown (this server does not have the room)
+local KEEP_S = 604800
 local room, pending, mutes, archive = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local facts = redis.call('HMGET', room, 'epoch', 'n')
 if not facts[1] then return { 'unknown', 0 } end
@@ -50,4 +51,7 @@ if gone ~= 0 or viewer ~= '' then
   redis.call('XADD', archive, '*', 'e', cmsgpack.pack({ room_no, tonumber(facts[1]), taken }))
 end
 for i = 5, #ARGV do redis.call('RPUSH', pending, 'e' .. ARGV[i]) end
+-- They may have been made just now, and are forgotten with the room.
+redis.call('EXPIRE', pending, KEEP_S)
+redis.call('EXPIRE', mutes, KEEP_S)
 return { 'changed', tonumber(facts[1]) }

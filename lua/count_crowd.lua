@@ -6,7 +6,7 @@
 -- ARGV[5..] the processes that live
 -- Returns [word, epoch, seq, viewers, whether they are others than were shown (1 or 0), rules]:
 --   counted | unknown (this server does not have the room)
-local room, crowd = KEYS[1], KEYS[2]
+local room, crowd, KEEP_S = KEYS[1], KEYS[2], 604800
 local facts = redis.call('HMGET', room, 'epoch', 'seq', 'shown_viewers', 'rules')
 if not facts[1] then return { 'unknown', 0, 0, 0, 0, 0 } end
 local time = redis.call('TIME')
@@ -16,6 +16,7 @@ for i = 5, #ARGV do lives[ARGV[i]] = true end
 local me = 'c:' .. ARGV[1]
 if ARGV[2] == '0' then redis.call('HDEL', crowd, me)
 else redis.call('HSET', crowd, me, ARGV[2] .. '|' .. ARGV[3] .. '|' .. string.format('%d', now)) end
+redis.call('EXPIRE', crowd, KEEP_S)
 
 local viewers, interval = 0, 0
 local all = redis.call('HGETALL', crowd)

@@ -5,6 +5,7 @@ from gateway.admission.limiter import Limiter
 from gateway.admission.pace import Pace
 from gateway.app.base import OnReady, live_url, serving, standing, within
 from gateway.app.edge import Edge
+from gateway.domain.room import Room
 from gateway.flows.comment import PostComment
 from gateway.flows.counts import SaleCounts
 from gateway.flows.like import Like
@@ -12,6 +13,7 @@ from gateway.flows.room_rules import RuleBook
 from gateway.flows.watch import WatchRoom
 from gateway.ledger.moderation import LedgerModeration
 from gateway.live.greeting import SOCKETS_PER_VIEWER, Greeter
+from gateway.live.held_rooms import HeldRooms
 from gateway.live.server import LiveServer
 from gateway.process import settle_memory
 from gateway.rooms.crowd import Crowd
@@ -34,6 +36,7 @@ async def run_live(settings: Settings, *, index: int, on_ready: OnReady) -> int:
             sales=edge.ledger_sales,
             book=edge.sales,
             counters={shard: SaleCounts(hot=hot, ledger=edge.ledger_sales) for shard, hot in base.hot.items()},
+            hot=base.hot,
             reader=edge.reader,
             watch=edge.watch,
             mint=base.mint,
@@ -94,10 +97,24 @@ async def run_live(settings: Settings, *, index: int, on_ready: OnReady) -> int:
             sockets_per_address=settings.sockets_per_address,
             ungreeted_max=settings.max_ungreeted,
         )
+
+        def ended(room: Room) -> None:
+            edge.rooms.forget(room.room)
+            server.room_ended(room)
+
+        held = HeldRooms(rooms=hub.rooms, ledger=moderation, rules=rules, on_ended=ended)
+
+        async def after_gap() -> None:
+            held.look_soon()
+            await hub.compare()
+
+        rules.on_bans = server.bans_changed
         edge.on_room_changed = server.room_changed
-        edge.on_gap = hub.compare
+        edge.on_gap = after_gap
         await edge.authenticator.prepare()
-        async with serving(base, [*edge.works(), server.run(), greeter.run(), hub.run(), crowd.run(), seats.run()]):
+        async with serving(
+            base, [*edge.works(), server.run(), greeter.run(), hub.run(), held.run(), crowd.run(), seats.run()]
+        ):
             await server.start(settings.host, settings.live_port, shared=settings.workers > 1)
             settle_memory()
             on_ready({"role": f"live {index}", "live_url": live_url(settings)})

@@ -11,10 +11,12 @@ from gateway.flows.room_news import RoomNews
 from gateway.flows.stock_news import StockNews
 from gateway.hot.rooms import HotRooms
 from gateway.hot.scripts import Scripts
+from gateway.ledger.sales import LedgerSales
 from gateway.rooms.calls import RoomCalls
+from gateway.rooms.opening import open_room
 
-# What was said and is not archived yet; as entries of a call each, some hundred thousand comments. Beyond it a comment
-# is refused: the ledger has been away for long.
+# What was said and is not archived yet, of each room shard; an entry has what one call brought, and it is twice as many
+# comments at most. Beyond it a comment is refused: the ledger has been away for long.
 ARCHIVE_ENTRIES_MAX = 50_000
 
 
@@ -43,8 +45,15 @@ class RoomSide:
             mint=base.mint.comment,
             clock=base.clock,
         )
-        self.news = RoomNews(hot=self.hot, calls=self.calls, read_room=base.mint.read_room)
+        self.news = RoomNews(
+            hot=self.hot,
+            calls=self.calls,
+            open_room=lambda room_no: open_room(self.hot, standing, room_no),
+            find=LedgerSales(base.ledger, mint=base.mint).find,
+            read_room=base.mint.read_room,
+            clock=base.clock,
+        )
         self.stock = StockNews(find=find, counters=base.hot, rooms=self.calls, read_room=base.mint.read_room)
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
-        return [self.calls.run(), self.stock.run()]
+        return [self.calls.run(), self.stock.run(), self.news.run()]

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from gateway.cli.demo_chat import DemoChat
 from gateway.cli.demo_crowd import Progress, all_of, buy, crowd
-from gateway.cli.demo_screen import print_verdict, show
+from gateway.cli.demo_screen import print_verdict, save_picture, show
 from gateway.cli.output import ExitCode, print_json
 from gateway.client import Host, Viewer
 from gateway.client.local import LocalGateway, LocalGatewayError, free_port
@@ -85,7 +85,7 @@ def demo(
         if data is None:
             shutil.rmtree(folder, ignore_errors=True)
     if svg is not None:
-        console.save_svg(str(svg), title="make demo")
+        save_picture(console, svg, title="make demo")
     raise SystemExit(int(ExitCode.OK if holds else ExitCode.CHECK_FAILED))
 
 

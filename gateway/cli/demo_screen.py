@@ -1,7 +1,9 @@
 """What `peakgate demo` shows people: figures and talk while it sells, and the verdict."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console, Group
@@ -98,3 +100,9 @@ def print_verdict(
     console.print(talk.summary(), soft_wrap=True)
     if progress.refused or progress.gave_up:
         console.print(f"{progress.refused} orders were refused later, {progress.gave_up} viewers had no answer.")
+
+
+def save_picture(console: Console, file: Path, *, title: str) -> None:
+    """What a recording console printed, as SVG with the reader's own fonts: a picture fetches nothing."""
+    drawn = re.sub(r"<!--.*?-->\s*|@font-face \{.*?\}\s*", "", console.export_svg(title=title), flags=re.DOTALL)
+    file.write_text(drawn.replace("Fira Code, monospace", "monospace"), encoding="utf-8")

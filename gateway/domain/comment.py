@@ -44,6 +44,8 @@ class CommentRequest:
     is_staff: bool
     arrived_s: float
     answer: Callable[[CommentAnswer | Exception], None]
+    was_sent: bool = False
+    """Valkey was asked, so that it may have been posted although no answer came."""
     is_banned: bool = False
     """It has a banned word; a repeat of one that was posted is answered as it was all the same."""
 

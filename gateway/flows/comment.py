@@ -45,13 +45,18 @@ class PostComment:
         text: str,
         refuses: Callable[[str], bool],
         answer: Answer,
+        has_ended: bool = False,
     ) -> None:
-        """`viewer` is the caller's pseudonym in the room; `refuses` says whether a text has a banned word."""
+        """`viewer` is the caller's pseudonym in the room; `refuses` says whether a text has a banned word; `has_ended`:
+        the room, in which nobody says anything more."""
         now_s = self._clock.monotonic()
         try:
             if not self._admitting:
                 raise Unavailable("This process is going away; repeat elsewhere.", retry_after_ms=500)
             said = normalised(text)
+            if has_ended:
+                answer(CommentAnswer(CommentOutcome.COMMENTS_OFF))
+                return
             if not caller.is_staff:
                 wait_s = self._limiter.wait_s(f"{caller.shop}|{caller.sub}", now_s)
                 if wait_s > 0:

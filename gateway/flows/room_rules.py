@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -24,6 +24,11 @@ _ROOMS_MAX = 10_000
 _WAIT_S = 0.5
 # A filter of so many words is built in some ms; of more, beside the loop.
 _AT_ONCE = 500
+# Of so many rooms with bans a viewer is looked for anew each time.
+_FEW = 8
+# Verdicts remembered, of all rooms together: some 15 MB.
+_VERDICTS_MAX = 100_000
+_NOBODY: frozenset[str] = frozenset()
 
 Pseudonym = Callable[[str, str], str]
 
@@ -38,27 +43,81 @@ class Ledger(Protocol):
     async def rules(self, room_no: int) -> RoomRules: ...
 
 
+class _Verdicts:
+    """Whether somebody is among certain bans: of the last so many who were looked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, str], bool] = {}
+        self._bans = 0
+
+    def next_bans(self) -> int:
+        self._bans += 1
+        return self._bans
+
+    def get(self, bans: int, sub: str) -> bool | None:
+        return self._known.get((bans, sub))
+
+    def keep(self, bans: int, sub: str, verdict: bool) -> None:
+        if len(self._known) >= _VERDICTS_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[bans, sub] = verdict
+
+
+class _Bans:
+    """Who may not enter a room: by room of the shop, pseudonyms in that room.
+
+    To look for somebody costs a microsecond a room, and a shop collects rooms for years. So where they are many a
+    verdict is remembered, and of who was not banned before only what was added since is asked.
+    """
+
+    __slots__ = ("_added", "_before", "_number", "_pseudonym", "_verdicts", "by_room")
+
+    def __init__(
+        self,
+        by_room: Mapping[str, frozenset[str]],
+        *,
+        pseudonym: Pseudonym,
+        verdicts: _Verdicts,
+        before: "_Bans | None" = None,
+    ) -> None:
+        self.by_room = by_room
+        self._pseudonym = pseudonym
+        self._verdicts = verdicts
+        self._number = verdicts.next_bans()
+        self._before = 0 if before is None else before._number
+        had: Mapping[str, frozenset[str]] = {} if before is None else before.by_room
+        self._added = {room: new for room, viewers in by_room.items() if (new := viewers - had.get(room, _NOBODY))}
+
+    def hold(self, sub: str) -> bool:
+        if len(self.by_room) <= _FEW:
+            return self._is_among(self.by_room, sub)
+        verdict = self._verdicts.get(self._number, sub)
+        if verdict is None:
+            was_free = self._verdicts.get(self._before, sub) is False
+            verdict = self._is_among(self._added if was_free else self.by_room, sub)
+            self._verdicts.keep(self._number, sub, verdict)
+        return verdict
+
+    def _is_among(self, by_room: Mapping[str, frozenset[str]], sub: str) -> bool:
+        return any(self._pseudonym(room, sub) in viewers for room, viewers in by_room.items())
+
+
 class Rules:
     """The rules of one room. They never change; others come in another object."""
 
-    __slots__ = ("_filter", "_pseudonym", "_room", "_rules")
+    __slots__ = ("_filter", "_words", "bans")
 
-    def __init__(self, room: str, rules: RoomRules, words: WordFilter, pseudonym: Pseudonym) -> None:
-        self._room = room
-        self._rules = rules
-        self._filter = words
-        self._pseudonym = pseudonym
+    def __init__(self, bans: _Bans, words: frozenset[str], filter: WordFilter) -> None:
+        self.bans = bans
+        self._words = words
+        self._filter = filter
 
     def banned(self, sub: str) -> bool:
-        """Takes a microsecond for each room of the shop in which somebody was banned from all of them."""
-        rules, pseudonym = self._rules, self._pseudonym
-        if rules.bans and pseudonym(self._room, sub) in rules.bans:
-            return True
-        return any(pseudonym(room, sub) in viewers for room, viewers in rules.shop_bans.items())
+        return self.bans.hold(sub)
 
     def refuses(self, text: str) -> bool:
         """Whether a banned word stands in it."""
-        return bool(self._rules.words) and self._filter.matches(text)
+        return bool(self._words) and self._filter.matches(text)
 
 
 @dataclass(slots=True)
@@ -71,7 +130,8 @@ class _Held:
 
 class RuleBook:
     """A bounded cache of the rules of rooms, at most `FRESH_S` old while the ledger answers; while it does not, the
-    last known ones hold. Rooms that ban the same words share one filter, built beside the loop when it is large."""
+    last known ones hold. Rooms that ban the same words share one filter, built beside the loop when it is large.
+    `on_bans` is called whenever a reading finds others banned than before, whoever asked for it."""
 
     def __init__(self, *, rules: Ledger, pseudonym: Pseudonym, clock: Clock) -> None:
         self._ledger = rules
@@ -81,6 +141,9 @@ class RuleBook:
         self._reading: dict[int, asyncio.Task[Rules]] = {}
         self._filters: WeakValueDictionary[frozenset[str], WordFilter] = WeakValueDictionary()
         self._building: dict[frozenset[str], asyncio.Task[WordFilter]] = {}
+        self._verdicts = _Verdicts()
+        self._nobody = _Bans({}, pseudonym=pseudonym, verdicts=self._verdicts)
+        self.on_bans: Callable[[Room, Rules], None] = lambda room, rules: None
 
     async def get(self, room: Room) -> Rules:
         """Raises LedgerUnavailable for a room never read before."""
@@ -111,6 +174,16 @@ class RuleBook:
         self._reading.pop(room.room_no, None)
         return await asyncio.shield(self._read(room))
 
+    async def seen(self, room: Room, no: Any) -> None:
+        """The ledger has just said the number of the room's rules; they are read if it is another. Raises
+        LedgerUnavailable."""
+        held = self._held.get(room.room_no)
+        if held is not None and held.no == no:
+            self._keep(held)
+            self._held.move_to_end(room.room_no)
+        else:
+            await asyncio.shield(self._read(room))
+
     def _read(self, room: Room) -> asyncio.Task[Rules]:
         reading = self._reading.get(room.room_no)
         if reading is None:
@@ -122,10 +195,14 @@ class RuleBook:
         # The number first: what changes in between is seen the next time.
         no = await self._ledger.rules_no(room.room_no)
         held = self._held.get(room.room_no)
+        were = self._nobody if held is None else held.rules.bans
         if held is None or held.no != no:
             read = await self._ledger.rules(room.room_no)
-            rules = Rules(room.room, read, await self._filter(read.words), self._pseudonym)
-            held = _Held(room, rules, no, 0.0)
+            words = await self._filter(read.words)
+            # Others may have read it meanwhile.
+            held = self._held.get(room.room_no)
+            were = self._nobody if held is None else held.rules.bans
+            held = _Held(room, Rules(self._bans(room, read, were), read.words, words), no, 0.0)
         if self._reading.get(room.room_no) is asyncio.current_task():
             held.room = room
             self._held[room.room_no] = held
@@ -133,7 +210,17 @@ class RuleBook:
             self._held.move_to_end(room.room_no)
             if len(self._held) > _ROOMS_MAX:
                 self._held.popitem(last=False)
+            if held.rules.bans is not were:
+                self.on_bans(room, held.rules)
         return held.rules
+
+    def _bans(self, room: Room, read: RoomRules, before: _Bans) -> _Bans:
+        by_room = dict(read.shop_bans)
+        if read.bans:
+            by_room[room.room] = read.bans | by_room.get(room.room, _NOBODY)
+        if before.by_room == by_room:
+            return before
+        return _Bans(by_room, pseudonym=self._pseudonym, verdicts=self._verdicts, before=before)
 
     def _was_read(self, room: Room, reading: asyncio.Task[Rules]) -> None:
         if self._reading.get(room.room_no) is reading:

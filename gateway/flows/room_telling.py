@@ -24,7 +24,7 @@ class Standings(Protocol):
 
 
 class Rooms(Protocol):
-    async def live_beside(self, room: Room) -> Sequence[Room]: ...
+    async def beside(self, room: Room) -> Sequence[Room]: ...
 
 
 class RoomNews(Protocol):
@@ -63,11 +63,11 @@ class RoomTelling:
         raise OutcomeUnknown(_KEPT)
 
     async def tell_shop(self, room: Room, is_changed: bool) -> None:
-        """Rooms that are not live yet learn of it within seconds by themselves."""
+        """Also the rooms that are not live yet: viewers wait in them."""
         if not is_changed:
             return
         try:
-            rooms = await self._rooms.live_beside(room)
+            rooms = await self._rooms.beside(room)
         except LedgerUnavailable as error:
             raise OutcomeUnknown(_KEPT) from error
         for other in rooms:

@@ -20,8 +20,8 @@ from gateway.wire import bus
 KIND = "room"
 # What viewers read may be this old; their pages come in crowds.
 _SALES_FRESH_S = 1.0
-# A shop shows a handful at a time.
-_LIVE_MOST = 100
+# A shop shows a handful at a time. Processes learn of an act on all rooms within seconds also where they are not told.
+_NOT_ENDED_MOST = 500
 
 
 class Ledger(Protocol):
@@ -30,7 +30,7 @@ class Ledger(Protocol):
     async def of_shop(
         self, shop: str, *, limit: int, after: int | None = None, only: Collection[str] | None = None
     ) -> list[Room]: ...
-    async def live_of(self, shop: str, *, limit: int) -> list[Room]: ...
+    async def not_ended_of(self, shop: str, *, limit: int) -> list[Room]: ...
     async def set_state(self, room_no: int, state: RoomState, *, actor: str) -> Room: ...
     async def change(self, room_no: int, changes: RoomChanges, *, actor: str) -> Room: ...
 
@@ -149,9 +149,9 @@ class Rooms:
         await self._publisher.publish(bus.encode(bus.RoomChanged(room.room)))
         return room
 
-    async def live_beside(self, room: Room) -> Sequence[Room]:
-        """The other live rooms of the shop, the newest ones."""
-        rooms = await self._ledger.live_of(room.shop, limit=_LIVE_MOST)
+    async def beside(self, room: Room) -> Sequence[Room]:
+        """The other rooms of the shop that have not ended; of very many, those that are live and the newest ones."""
+        rooms = await self._ledger.not_ended_of(room.shop, limit=_NOT_ENDED_MOST)
         return [other for other in rooms if other.room_no != room.room_no]
 
     async def own(self, caller: Caller, room_id: str) -> Room:

@@ -59,6 +59,13 @@ class StockNews:
         if items is not None:
             items.add(item_no)
 
+    def _put_back(self, sale_no: int, items: set[int] | None) -> None:
+        if items is None:
+            self.note([sale_no])
+        else:
+            for item_no in items:
+                self.sold(sale_no, item_no)
+
     async def run(self) -> None:
         while True:
             await asyncio.sleep(EVERY_S)
@@ -66,12 +73,17 @@ class StockNews:
                 await self.tell()
 
     async def tell(self) -> None:
+        """A sale that cannot be read is read the next time."""
         moved, self._moved = self._moved, {}
+        unread: list[tuple[int, GatewayError]] = []
         for sale_no, items in moved.items():
             try:
                 await self._tell(sale_no, items)
             except GatewayError as error:
-                log.warning("stock_not_told", sale_no=sale_no, error=str(error))
+                self._put_back(sale_no, items)
+                unread.append((sale_no, error))
+        if unread:
+            log.warning("stock_not_told", sales=len(unread), sale_no=unread[0][0], error=str(unread[0][1]))
 
     async def _tell(self, sale_no: int, items: set[int] | None) -> None:
         sale = await self._find(sale_no)

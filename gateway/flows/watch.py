@@ -1,8 +1,10 @@
 """A viewer enters a room: who they are there, the room as it is, and what became of the keys they had in flight."""
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import structlog
 
 from gateway.clock import Clock
 from gateway.domain.caller import Caller
@@ -11,11 +13,14 @@ from gateway.domain.order import Order
 from gateway.domain.room import Room
 from gateway.domain.sale import ItemCounts, Sale, left_for_viewers
 from gateway.errors import Forbidden, GatewayError, LedgerUnavailable, NotFound
+from gateway.flows.last_known import LastKnown
 from gateway.flows.order_watch import OrderWatch
 from gateway.flows.orders import OrderReader
 from gateway.flows.room_book import RoomBook
 from gateway.flows.sale_book import SaleBook
 from gateway.wire import frames
+
+log = structlog.get_logger(__name__)
 
 _SALES_SHOWN = 50
 _ROOMS_REMEMBERED = 10_000
@@ -26,7 +31,26 @@ class Sales(Protocol):
 
 
 class Counters(Protocol):
+    """`gateway.flows.counts.SaleCounts`."""
+
     async def counts(self, sale: Sale) -> dict[int, ItemCounts] | None: ...
+
+
+class Hot(Protocol):
+    async def counts_of(self, sales: Sequence[Sale]) -> list[dict[int, ItemCounts] | None]:
+        """In one round trip."""
+        ...
+
+
+Counts = dict[int, ItemCounts] | None
+
+
+class _OfRoom(NamedTuple):
+    """What the ledger has of a room's sales."""
+
+    sales: list[Sale]
+    retired: dict[int, Counts]
+    """By sale number, of those that left Valkey."""
 
 
 class WatchRoom:
@@ -38,7 +62,8 @@ class WatchRoom:
         rooms: RoomBook,
         sales: Sales,
         book: SaleBook,
-        counters: "dict[int, Counters]",
+        counters: Mapping[int, Counters],
+        hot: Mapping[int, Hot],
         reader: OrderReader,
         watch: OrderWatch,
         mint: IdMint,
@@ -49,18 +74,21 @@ class WatchRoom:
         self._sales = sales
         self._book = book
         self._counters = counters
+        self._hot = hot
         self._reader = reader
         self._watch = watch
         self._mint = mint
         self._id_key = id_key
         self._clock = clock
-        self._shown: dict[str, list[Sale]] = {}
+        self._shown: LastKnown[int, _OfRoom] = LastKnown(
+            read=self._of_room, fresh_s=0, most=_ROOMS_REMEMBERED, clock=clock
+        )
 
     async def room(self, room_id: str) -> Room:
         return await self._rooms.get(room_id)
 
     async def check(self, caller: Caller, room_id: str) -> Room:
-        """The room, when the caller may watch it. Raises NotFound, Forbidden or (ended) leaves it to the caller."""
+        """The room, when the caller may watch it; one that has ended too. Raises NotFound, Forbidden."""
         room = await self._rooms.get(room_id)
         if room.shop != caller.shop:
             raise NotFound("There is no such room in this shop.")
@@ -90,24 +118,40 @@ class WatchRoom:
         return answers
 
     async def window(self, room: Room) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The room and its sales as viewers are shown them."""
+        """The room and its sales as viewers are shown them. Whoever comes while the ledger is away sees the room as it
+        was, and can order; while Valkey is, the room without what is left."""
+        of_room = _OfRoom([], {})
         try:
             room = await self._rooms.get(room.room)
-            shown = await self._sales.of_room(room.room_no, limit=_SALES_SHOWN)
-            self._shown[room.room] = shown
-            if len(self._shown) > _ROOMS_REMEMBERED:
-                del self._shown[next(iter(self._shown))]
-        except LedgerUnavailable:
-            # Whoever comes back while the ledger is away sees the room as it was, and can order.
-            shown = self._shown.get(room.room, [])
-        sales: list[dict[str, Any]] = []
-        for sale in shown:
-            try:
-                counts = await self._counters[sale.shard].counts(sale)
-            except GatewayError:
-                counts = None  # Valkey is away: the room is shown, without what is left
-            sales.append(sale_for_viewers(sale, counts, self._clock.now_ms()))
-        return room_for_viewers(room), sales
+            of_room = await self._shown.get(room.room_no) or of_room
+        except LedgerUnavailable as error:
+            log.warning("room_shown_without_sales", room_no=room.room_no, error=str(error))
+        counts = of_room.retired | await self._counts(sale for sale in of_room.sales if not sale.retired)
+        now_ms = self._clock.now_ms()
+        return room_for_viewers(room), [
+            sale_for_viewers(sale, counts.get(sale.sale_no), now_ms) for sale in of_room.sales
+        ]
+
+    async def _of_room(self, room_no: int) -> _OfRoom:
+        sales = await self._sales.of_room(room_no, limit=_SALES_SHOWN)
+        return _OfRoom(
+            sales, {sale.sale_no: await self._counters[sale.shard].counts(sale) for sale in sales if sale.retired}
+        )
+
+    async def _counts(self, sales: Iterable[Sale]) -> dict[int, Counts]:
+        """By sale number, without those that cannot be read. One call a shard; after the first that fails no other is
+        waited for, as all shards are on one server."""
+        shards: dict[int, list[Sale]] = {}
+        for sale in sales:
+            shards.setdefault(sale.shard, []).append(sale)
+        found: dict[int, Counts] = {}
+        try:
+            for shard, of_shard in shards.items():
+                counts = await self._hot[shard].counts_of(of_shard)
+                found.update((sale.sale_no, each) for sale, each in zip(of_shard, counts, strict=True))
+        except GatewayError as error:
+            log.warning("room_shown_without_stock", error=str(error))
+        return found
 
 
 def room_for_viewers(room: Room) -> dict[str, Any]:
@@ -121,7 +165,7 @@ def room_for_viewers(room: Room) -> dict[str, Any]:
     }
 
 
-def sale_for_viewers(sale: Sale, counts: dict[int, ItemCounts] | None, now_ms: int) -> dict[str, Any]:
+def sale_for_viewers(sale: Sale, counts: Counts, now_ms: int) -> dict[str, Any]:
     """A sale on the socket: times in milliseconds, `left` only as the sale's `stock_display` allows."""
     return {
         "sale": sale.sale,

@@ -13,6 +13,8 @@ from gateway.hot.keys import BUS_CHANNEL, RoomKeys
 
 log = structlog.get_logger(__name__)
 _CHANNEL = BUS_CHANNEL.encode()
+# A server or a way to it that went without a word: asked after this silence, given up after as much again.
+_SILENT_S = 2.0
 
 
 class Bus:
@@ -53,10 +55,10 @@ class Bus:
         """Hears messages until cancelled, over reconnects."""
         pause_s = 0.05
         while True:
-            client = connect(self._url, max_connections=1, reply_timeout_s=None)
+            client = connect(self._url, max_connections=1)
             try:
                 with hot_errors():
-                    subscription = client.pubsub(ignore_subscribe_messages=True)
+                    subscription = client.pubsub()
                     asked = set(self._rooms)
                     await subscription.subscribe(BUS_CHANNEL, *asked)
                     pause_s = 0.05
@@ -65,12 +67,7 @@ class Bus:
                     if meanwhile:
                         await subscription.subscribe(*meanwhile)
                     await on_gap()
-                    async for message in subscription.listen():
-                        room_no = self._rooms.get(message["channel"])
-                        if room_no is not None:
-                            self.on_tick(room_no, message["data"])
-                        elif message["channel"] == _CHANNEL:
-                            on_message(message["data"])
+                    await self._hear(subscription, on_message)
             except HotUnavailable as error:
                 log.warning("bus_away", error=str(error))
             finally:
@@ -78,3 +75,23 @@ class Bus:
                 await client.aclose()
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(pause_s * 2, 1.0)
+
+    async def _hear(self, subscription: PubSub, on_message: Callable[[bytes], None]) -> None:
+        """Raises HotUnavailable when nothing comes, not even an answer."""
+        asked = False
+        while True:
+            message = await subscription.get_message(timeout=_SILENT_S)
+            if message is None:
+                if asked:
+                    raise HotUnavailable("the subscription does not answer")
+                await subscription.ping()
+                asked = True
+                continue
+            asked = False
+            if message["type"] != "message":
+                continue
+            room_no = self._rooms.get(message["channel"])
+            if room_no is not None:
+                self.on_tick(room_no, message["data"])
+            elif message["channel"] == _CHANNEL:
+                on_message(message["data"])

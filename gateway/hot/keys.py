@@ -39,6 +39,7 @@ class RoomKeys:
     __slots__ = (
         "all",
         "archive",
+        "archive_size",
         "channel",
         "crowd",
         "mutes",
@@ -49,6 +50,7 @@ class RoomKeys:
         "spoke",
         "stock",
         "ticks",
+        "untold",
     )
 
     def __init__(self, room_no: int) -> None:
@@ -61,11 +63,23 @@ class RoomKeys:
         self.mutes = f"{place}:mutes"
         self.spoke = f"{place}:spoke"
         self.stock = f"{place}:stock"
+        self.untold = f"{place}:untold"
         self.seats = f"{place}:seats"
         self.said = (f"{place}:said:0", f"{place}:said:1")
         self.channel = f"{place}:tick"
         self.archive = room_archive(room_no % ROOM_SHARDS)
-        self.all = (self.room, self.pending, self.ticks, self.crowd, self.mutes, self.spoke, self.stock, *self.said)
+        self.archive_size = f"{self.archive}:size"
+        self.all = (
+            self.room,
+            self.pending,
+            self.ticks,
+            self.crowd,
+            self.mutes,
+            self.spoke,
+            self.stock,
+            self.untold,
+            *self.said,
+        )
 
 
 def room_archive(room_shard: int) -> str:

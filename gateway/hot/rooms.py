@@ -22,7 +22,7 @@ _FACTS = ("epoch", "seq", "likes", "viewers", "slow_mode_s", "comments", "pin", 
 
 
 class Ticked(NamedTuple):
-    """What one call did; `wait_ms`: when the next tick may be cut, -1 when nothing waits for one."""
+    """What one call did; `wait_ms`: after which the caller sees to what still waits, -1 when nothing does."""
 
     word: str
     epoch: int
@@ -120,6 +120,8 @@ class HotRooms:
                 keys.stock,
                 *keys.said,
                 keys.archive,
+                keys.untold,
+                keys.archive_size,
             ],
             [_pack(brought), keys.channel, *(_pack(event) for _, event in news.values())],
         )
@@ -162,9 +164,15 @@ class HotRooms:
         return Counted(str(word, "ascii"), epoch, seq, viewers, bool(is_news), rules)
 
     async def viewers(self, room_no: int) -> int:
-        """Sockets in all processes, as they were counted last; 0 of a room that Valkey does not have."""
+        """Sockets in the processes that live, as each told them last."""
         with hot_errors():
-            return int(await self._client.hget(RoomKeys(room_no).room, "viewers") or 0)
+            seconds, micros = await self._client.time()
+            alive: list[Any] = await self._client.zrangebyscore(PROCESSES, seconds * 1000 + micros // 1000, "+inf")
+            if not alive:
+                return 0
+            fields = [f"c:{name.decode()}" for name in alive]
+            told: list[Any] = await self._client.hmget(RoomKeys(room_no).crowd, fields)
+        return sum(int(count.split(b"|")[0]) for count in told if count is not None)
 
     async def seats(
         self, room_no: int, *, alive: Sequence[str], most: int, left: Sequence[str], asking: Sequence[str]

@@ -50,8 +50,8 @@ class Clocks(Protocol):
 
 
 class News(Protocol):
-    async def state(self, sale: Sale, state: SaleState) -> None:
-        """Tells the sale's room, at once and as best it can."""
+    async def try_state(self, sale: Sale, state: SaleState) -> bool:
+        """Tells the sale's room at once; False when it may not have been told."""
         ...
 
 
@@ -119,7 +119,8 @@ class Windows:
         return now_ms
 
     async def _tell(self, sale_nos: Sequence[int]) -> set[int]:
-        """The sales that are to open and may not yet."""
+        """The sales that are to be told of again: they are to open and may not yet, or their room was not told."""
+        unheard: set[int] = set()
         told: dict[int, tuple[SaleState, int, int]] = {}
         while True:
             now_ms = await self._now_ms()
@@ -134,8 +135,10 @@ class Windows:
                     news.append((sale, state))
             # Until nothing is new: what a host did meanwhile may have been told before ours, and is to be heard last.
             if not news:
-                return held_back
-            await asyncio.gather(*(self._news.state(sale, state) for sale, state in news))
+                return held_back | unheard
+            heard = await asyncio.gather(*(self._news.try_state(sale, state) for sale, state in news))
+            for (sale, _), is_told in zip(news, heard, strict=True):
+                (unheard.discard if is_told else unheard.add)(sale.sale_no)
 
     async def _now_ms(self) -> int:
         return int(await self._server.time_s() * 1000)

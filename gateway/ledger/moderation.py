@@ -1,7 +1,7 @@
 """What hosts set in a room: the chat, the pin, mutes, bans and banned words; each act in one transaction with its line
 in the log. An act that finds the room as it wants it writes nothing."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -38,6 +38,14 @@ class RulesNo(NamedTuple):
 
     room: int
     shop: int
+
+
+class RoomSeen(NamedTuple):
+    """What of a room may have changed without those who hold it being told."""
+
+    room_no: int
+    state: RoomState
+    rules: RulesNo
 
 
 class Announced(NamedTuple):
@@ -77,6 +85,11 @@ class LedgerModeration:
     async def rules_no(self, room_no: int) -> RulesNo:
         row = await self._ledger.fetchrow(_QUERIES["rules_no"], room_no)
         return RulesNo(0, 0) if row is None else RulesNo(row["room"], row["shop"])
+
+    async def look(self, room_nos: Sequence[int]) -> list[RoomSeen]:
+        """Many rooms in one query; those that do not exist are left out."""
+        rows = await self._ledger.fetch(_QUERIES["look"], list(room_nos))
+        return [RoomSeen(row["room_no"], RoomState(row["state"]), RulesNo(row["room"], row["shop"])) for row in rows]
 
     async def rules(self, room_no: int) -> RoomRules:
         row = await self._ledger.fetchrow(_QUERIES["rules"], room_no)

@@ -25,6 +25,10 @@ SELECT c.slow_mode_s, c.comments, c.pin::text AS pin, coalesce(c.likes, 0) AS li
 SELECT coalesce(c.rules_no, 0) AS room, coalesce(s.rules_no, 0) AS shop
   FROM rooms r LEFT JOIN room_chat c USING (room_no) LEFT JOIN shop_rules s USING (shop_no) WHERE r.room_no = $1;
 
+-- name: look
+SELECT r.room_no, r.state, coalesce(c.rules_no, 0) AS room, coalesce(s.rules_no, 0) AS shop
+  FROM rooms r LEFT JOIN room_chat c USING (room_no) LEFT JOIN shop_rules s USING (shop_no) WHERE r.room_no = ANY($1::int[]);
+
 -- name: rules
 SELECT ARRAY(SELECT viewer FROM room_bans WHERE room_no = r.room_no) AS bans,
        ARRAY(SELECT DISTINCT word FROM banned_words

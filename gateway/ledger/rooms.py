@@ -71,9 +71,9 @@ class LedgerRooms:
         names = None if only is None else list(only)
         return [_room(row) for row in await self._ledger.fetch(_QUERIES["of_shop"], shop, after, names, limit)]
 
-    async def live_of(self, shop: str, *, limit: int) -> list[Room]:
-        """A shop's live rooms, newest first."""
-        return [_room(row) for row in await self._ledger.fetch(_QUERIES["live_of"], shop, limit)]
+    async def not_ended_of(self, shop: str, *, limit: int) -> list[Room]:
+        """A shop's rooms that are or will be live: the live ones first, then newest first."""
+        return [_room(row) for row in await self._ledger.fetch(_QUERIES["not_ended_of"], shop, limit)]
 
     async def set_state(self, room_no: int, state: RoomState, *, actor: str) -> Room:
         """The room afterwards: in that state, or ended when it was."""

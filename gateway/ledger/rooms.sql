@@ -20,10 +20,10 @@ SELECT r.*, h.shop FROM rooms r JOIN shops h USING (shop_no)
  ORDER BY r.room_no DESC
  LIMIT $4;
 
--- name: live_of
+-- name: not_ended_of
 SELECT r.*, h.shop FROM rooms r JOIN shops h USING (shop_no)
- WHERE h.shop = $1 AND r.state = 'live'
- ORDER BY r.room_no DESC
+ WHERE h.shop = $1 AND r.state <> 'ended'
+ ORDER BY r.state = 'live' DESC, r.room_no DESC
  LIMIT $2;
 
 -- name: lock

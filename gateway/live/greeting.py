@@ -15,6 +15,7 @@ from gateway.errors import Forbidden, GatewayError, NotFound, Unauthorized
 from gateway.live.session import Session
 from gateway.metrics import JOINS_SHED
 from gateway.rooms.hub import Hub
+from gateway.rooms.live_room import LiveRoom
 from gateway.rooms.snapshots import Snapshots
 from gateway.wire import frames
 from gateway.wire.close_codes import CloseCode
@@ -29,6 +30,10 @@ _GREETING_AT_ONCE = 64
 
 
 class Authenticator(Protocol):
+    def verify_known(self, token: str) -> Caller | None:
+        """Without asking anybody: None when the token's key is not known here yet."""
+        ...
+
     async def verify(self, token: str) -> Caller: ...
 
 
@@ -99,6 +104,15 @@ class Greeter:
             await asyncio.Event().wait()
 
     def greet(self, session: Session, hello: frames.Hello) -> None:
+        try:
+            # Who has no good token takes nobody's turn.
+            token = session.token or hello.token
+            if token is None:
+                raise Unauthorized
+            self._authenticator.verify_known(token)
+        except (Unauthorized, Forbidden) as error:
+            session.bye(CloseCode.BAD_TOKEN, error.message)
+            return
         turn = self._pace.take(self._clock.monotonic())
         if self._tasks is None or turn.retry_after_ms is not None:
             JOINS_SHED.inc()
@@ -182,10 +196,25 @@ class Greeter:
             return
         known = await self._watch.pending(caller, hello.pending) if hello.pending else None
         live = await self._hub.enter(room)
+        try:
+            await self._join(session, hello, caller, live, you, known)
+        finally:
+            if session.live is None:
+                self._hub.give_up(live)
+
+    async def _join(
+        self,
+        session: Session,
+        hello: frames.Hello,
+        caller: Caller,
+        live: LiveRoom,
+        you: str,
+        known: list[frames.KnownOrder] | None,
+    ) -> None:
         resume = hello.resume
-        missed = None if resume is None else live.picture.missed(resume.epoch, resume.seq)
+        missed = None if resume is None else live.resumed(session.codec, resume.epoch, resume.seq)
         snapshot = await self._snapshots.of(live) if missed is None else None
-        while snapshot is not None and live.picture.missed(snapshot.frame.epoch, snapshot.frame.seq) is None:
+        while snapshot is not None and not live.goes_on_from(snapshot):
             # The room began anew meanwhile.
             snapshot = await self._snapshots.of(live)
         if session.closing:
@@ -208,7 +237,9 @@ class Greeter:
         if snapshot is not None:
             live.show(session, snapshot)
         else:
-            live.catch_up(session, missed or ())
+            if missed:
+                session.give(missed)
+            session.at_seq = picture.seq
         session.catch_up_states()
         self._time_token(session, caller)
 

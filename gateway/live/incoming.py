@@ -1,8 +1,8 @@
 """Frames in (RFC 6455): read from bytes, judged, and put together to messages.
 
-In Python, and no slower than with a library in C below it: a viewer's frames are small, and most of what one costs is
-the kernel. A socket has no buffers of its own while it is idle, and a wrong frame cannot overtake the right one before
-it, which it could when the library looked ahead.
+In Python; README.md says what that costs beside a library, and what it is worth. A socket has no buffers of its own
+while it is idle, and a wrong frame cannot overtake the right one before it, which it could when the library looked
+ahead.
 """
 
 import asyncio

@@ -17,6 +17,7 @@ from gateway.live.doors import Accepted, Doors, Guest, retry_after
 from gateway.live.greeting import Greeter, Rules
 from gateway.live.handshake import Answer, Request
 from gateway.live.session import Comments, Likes, Orders, Session
+from gateway.live.socket import Counted
 from gateway.live.switchboard import Switchboard
 from gateway.metrics import CONNECTIONS
 from gateway.rooms.hub import Hub
@@ -27,6 +28,10 @@ from gateway.wire.codec import BY_PROTOCOL, JSON
 log = structlog.get_logger(__name__)
 # How long a room that ended is still open, so that everybody hears of it before their bye.
 LAST_TICK_S = 0.3
+# How long one turn of saying goodbye to many may take; orders have theirs in between.
+_SLICE_S = 0.002
+# Sockets of one viewer that were let in and are not welcomed yet: twice as many as they may hold in a room.
+ARRIVING_MAX = 10
 
 
 class Authenticator(Protocol):
@@ -57,6 +62,25 @@ class RuleBook(Protocol):
         ...
 
     async def read_anew(self, room: Room) -> Rules: ...
+
+
+class _Arrival:
+    """A socket let in for its token, until it is welcomed or gone."""
+
+    __slots__ = ("_arriving", "_guest", "_who")
+
+    def __init__(self, guest: Guest, arriving: dict[tuple[str, str], int], who: tuple[str, str]) -> None:
+        self._guest = guest
+        self._arriving = arriving
+        self._who = who
+
+    def vouched(self) -> None:
+        self._guest.vouched()
+        left = self._arriving[self._who] - 1
+        if left:
+            self._arriving[self._who] = left
+        else:
+            del self._arriving[self._who]
 
 
 class LiveServer:
@@ -96,6 +120,8 @@ class LiveServer:
         self._sockets_max = sockets_max
         self._sessions: set[Session] = set()
         self._rooms: dict[str, set[Session]] = {}
+        self._arriving: dict[tuple[str, str], int] = {}
+        """Sockets let in for the token in their header and not welcomed yet, by shop and `sub`."""
         self._tasks: asyncio.TaskGroup | None = None
         self._server: asyncio.Server | None = None
         self._ready = False
@@ -152,31 +178,51 @@ class LiveServer:
         except Exception:
             log.exception("room_not_read")
             return
-        for at, session in enumerate(list(self._rooms.get(room_id, ()))):
-            session.bye(CloseCode.ROOM_ENDED, "the room has ended")
-            if at % 100 == 99:
-                await asyncio.sleep(0)
+        await self._end(room_id)
+
+    def room_ended(self, room: Room) -> None:
+        """The ledger says so, whether anybody told this process or not."""
+        if self._tasks is not None and room.room in self._rooms:
+            self._tasks.create_task(self._end(room.room, after_s=LAST_TICK_S))
+
+    async def _end(self, room_id: str, *, after_s: float = 0.0) -> None:
+        await asyncio.sleep(after_s)
+        await self._for_each(room_id, lambda session: session.bye(CloseCode.ROOM_ENDED, "the room has ended"))
 
     def rules_changed(self, room: Room) -> None:
-        """Bans or banned words of the room are others: who is banned has to leave."""
+        """Bans or banned words of the room may be others."""
         if self._tasks is not None:
-            self._tasks.create_task(self._show_out(room))
+            self._tasks.create_task(self._read_rules(room))
 
-    async def _show_out(self, room: Room) -> None:
+    async def _read_rules(self, room: Room) -> None:
         try:
-            rules = await self._rules.read_anew(room)
+            await self._rules.read_anew(room)
         except GatewayError as error:
             log.warning("rules_not_read", room_no=room.room_no, error=str(error))
-            return
         except Exception:
             log.exception("rules_not_read", room_no=room.room_no)
-            return
-        for at, session in enumerate(list(self._rooms.get(room.room, ()))):
+
+    def bans_changed(self, room: Room, rules: Rules) -> None:
+        """Who is banned has to leave."""
+        if self._tasks is not None and room.room in self._rooms:
+            self._tasks.create_task(self._show_out(room.room, rules))
+
+    async def _show_out(self, room_id: str, rules: Rules) -> None:
+        def judge(session: Session) -> None:
             caller = session.joined
             if caller is not None and not caller.is_staff and rules.banned(caller.sub):
                 session.bye(CloseCode.BANNED, "banned from this room")
-            if at % 100 == 99:
+
+        await self._for_each(room_id, judge)
+
+    async def _for_each(self, room_id: str, act: Callable[[Session], None]) -> None:
+        """Everybody in a room, in slices."""
+        until_s = self._clock.monotonic() + _SLICE_S
+        for session in list(self._rooms.get(room_id, ())):
+            act(session)
+            if self._clock.monotonic() >= until_s:
                 await asyncio.sleep(0)
+                until_s = self._clock.monotonic() + _SLICE_S
 
     # The door: everything that is decided before the upgrade, without awaiting.
 
@@ -203,14 +249,19 @@ class LiveServer:
                 return Answer(HTTPStatus.UNAUTHORIZED, b"unauthorized")
             except Forbidden:
                 return Answer(HTTPStatus.FORBIDDEN, b"forbidden")
+        counted: Counted = guest
         if caller is not None:
-            # A good token enters past any crowd of those who have shown none.
-            guest.vouched()
+            # A good token enters past any crowd of those who have shown none, but not as a crowd of its own.
+            who = (caller.shop, caller.sub)
+            if self._arriving.get(who, 0) >= ARRIVING_MAX:
+                return Answer(HTTPStatus.TOO_MANY_REQUESTS, b"too many at once", retry_after(1, 5))
+            self._arriving[who] = self._arriving.get(who, 0) + 1
+            counted = _Arrival(guest, self._arriving, who)
         elif (crowded := guest.crowded()) is not None:
             return crowded
         offered = [name.strip() for name in (request.header("sec-websocket-protocol") or "").split(",")]
         codec = next((BY_PROTOCOL[name] for name in offered if name in BY_PROTOCOL), JSON)
-        session = Session(host=self, room=parts[3], codec=codec, token=token, origin=origin, guest=guest)
+        session = Session(host=self, room=parts[3], codec=codec, token=token, origin=origin, guest=counted)
         return Accepted(session, protocol=codec.protocol if codec.protocol in offered else None)
 
     # What sessions ask of the server.

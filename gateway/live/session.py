@@ -9,7 +9,8 @@ from typing import Protocol
 from gateway.domain.caller import Caller
 from gateway.domain.comment import CommentAnswer
 from gateway.domain.order import OrderAnswer
-from gateway.errors import BadRequest, Invalid, NotFound
+from gateway.domain.room import RoomState
+from gateway.errors import BadRequest, Invalid, NotFound, Unavailable
 from gateway.live.answers import comment_reply, error_frame, order_reply
 from gateway.live.socket import Counted, Socket
 from gateway.live.switchboard import Switchboard
@@ -58,6 +59,7 @@ class Comments(Protocol):
         text: str,
         refuses: Callable[[str], bool],
         answer: Callable[[CommentAnswer | Exception], None],
+        has_ended: bool,
     ) -> None: ...
 
 
@@ -182,7 +184,7 @@ class Session(Socket):
             self._count_broken(str(error))
             return
         if self.caller is None:
-            self.bye(CloseCode.NO_HELLO, "the frame after hello waits for welcome")
+            self._read_early(frame)
             return
         match frame:
             case frames.PlaceOrder():
@@ -199,14 +201,16 @@ class Session(Socket):
                     meta=frame.meta,
                 )
             case frames.Comment():
+                room = self._live_room().room
                 self._host.comments.submit(
                     self.caller,
-                    room_no=self._live_room().room.room_no,
+                    room_no=room.room_no,
                     viewer=self.you,
                     id=frame.id,
                     text=frame.text,
                     refuses=partial(self._host.refuses, self),
                     answer=partial(self._comment_answered, frame.id),
+                    has_ended=room.state is RoomState.ENDED,
                 )
             case frames.Like():
                 self._host.likes.like(self.caller, self._live_room().room.room_no, frame.n)
@@ -218,6 +222,16 @@ class Session(Socket):
                 self._host.refresh(self, frame.token)
             case frames.Claim():
                 self.fail(NotFound("There is no such coupon."), id=frame.id)
+            case frames.Hello():
+                self.fail(Invalid("The socket has said hello already.", param="t"))
+
+    def _read_early(self, frame: frames.FromViewer) -> None:
+        """A frame between hello and welcome: a client's own pings and taps do not wait for us."""
+        match frame:
+            case frames.Ping():
+                self.send(frames.Pong(now_ms=self._host.now_ms(), id=frame.id))
+            case frames.PlaceOrder() | frames.Comment() | frames.Claim():
+                self.fail(Unavailable("The welcome is still to come.", retry_after_ms=500), id=frame.id)
             case frames.Hello():
                 self.fail(Invalid("The socket has said hello already.", param="t"))
 

@@ -4,10 +4,14 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import structlog
+
 from gateway.live.wheel import Wheel
 
 if TYPE_CHECKING:
     from gateway.live.socket import Socket
+
+log = structlog.get_logger(__name__)
 
 
 class Switchboard:
@@ -28,4 +32,7 @@ class Switchboard:
     def _flush(self) -> None:
         sockets, self._unflushed = self._unflushed, []
         for socket in sockets:
-            socket.flush()
+            try:
+                socket.flush()
+            except Exception:
+                log.exception("flush_broke")

@@ -1,13 +1,15 @@
 """The call of a room: what arrived for it since the last one goes to Valkey as one script call, a tick's time apart.
 
 Whoever brings something to a room sees to it that it is told, also after the last viewer left: a call that came too
-early for a tick is followed by another one, unless a tick was heard meanwhile, which then carried it all.
+early for a tick is followed by another one, unless a tick was heard meanwhile, which then carried it all. So is one
+that left something over: stock beyond what one tick tells, likes that are not archived yet.
 """
 
 import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import structlog
@@ -24,6 +26,11 @@ log = structlog.get_logger(__name__)
 # The script looks every comment up in a few commands of all; this many take it about a millisecond.
 COMMENTS_A_CALL = 200
 WAITING_MAX = 2_000
+# Readings of stock: a few commands each, and a tick tells no more.
+STOCK_A_CALL = 200
+# Rooms of which something is remembered here; beyond it those go of which nothing has to be.
+DESKS_MAX = 10_000
+_LOOKED_AT = 16
 # A comment is decided within this time or not at all; the contract's.
 DECIDE_WITHIN_S = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
@@ -138,7 +145,7 @@ class RoomCalls:
             raise Overloaded(retry_after_ms=random.randint(500, 2000))
         waited = desk.has_work
         desk.comments.append(request)
-        self._work_on(desk, is_sooner=not waited)
+        self._work_on(desk, is_sooner=not waited or len(desk.comments) == COMMENTS_A_CALL)
 
     def like(self, room_no: int, taps: int) -> None:
         desk = self._desk(room_no)
@@ -179,8 +186,17 @@ class RoomCalls:
             raise Unavailable
         desk = self._desks.get(room_no)
         if desk is None:
+            if len(self._desks) >= DESKS_MAX:
+                self._forget_some()
             desk = self._desks[room_no] = _Desk(room_no)
         return desk
+
+    def _forget_some(self) -> None:
+        """Of the rooms looked at longest ago those that are idle; one with taps stays: its total is counted here."""
+        for room_no in list(islice(self._desks, _LOOKED_AT)):
+            desk = self._desks.pop(room_no)
+            if desk.working or desk.taps:
+                self._desks[room_no] = desk
 
     def _work_on(self, desk: _Desk, *, is_sooner: bool) -> None:
         """`is_sooner`: the next call may be due before it was; most of what comes waits for one that is due anyway."""
@@ -221,15 +237,18 @@ class RoomCalls:
         if desk.failures:
             pause_s = min(_FIRST_PAUSE_S * 2 ** min(desk.failures, 10), _LONGEST_PAUSE_S)
             return desk.called_s + pause_s if desk.has_work or desk.recall_s is not None else None
-        if desk.at_once:
+        if desk.at_once or len(desk.comments) >= COMMENTS_A_CALL:
             return 0.0
         if desk.has_work:
             return desk.called_s + self._interval_ms(desk.room_no) / 1000
         return desk.recall_s
 
     async def _call(self, desk: _Desk) -> None:
+        self._give_up(desk)
         comments = [desk.comments.popleft() for _ in range(min(len(desk.comments), COMMENTS_A_CALL))]
-        stock, desk.stock = desk.stock, {}
+        for request in comments:
+            request.was_sent = True
+        stock = {field: desk.stock.pop(field) for field in list(islice(desk.stock, STOCK_A_CALL))}
         at_once, desk.at_once = desk.at_once, False
         desk.wants_cut, desk.recall_s, taps = False, None, desk.taps
         desk.called_s = self._clock.monotonic()
@@ -269,7 +288,7 @@ class RoomCalls:
             desk.taps -= desk.taps_told
             desk.epoch, desk.taps_told = told.epoch, 0
         desk.seq = told.seq
-        if told.word == "early":
+        if told.wait_ms >= 0:
             # Later by up to a tenth, so that not all processes that were early come back together.
             wait_ms = told.wait_ms + random.uniform(1, 1 + self._interval_ms(desk.room_no) / 10)
             desk.recall_s = self._clock.monotonic() + wait_ms / 1000
@@ -314,12 +333,11 @@ class RoomCalls:
         desk.wants_cut = True
 
     def _give_up(self, desk: _Desk) -> None:
-        """Comments whose time is over; whether they were posted is not known."""
+        """Comments whose time is over; whether they were posted is not known once Valkey was asked."""
         oldest_s = self._clock.monotonic() - DECIDE_WITHIN_S
-        late = []
         while desk.comments and desk.comments[0].arrived_s < oldest_s:
-            late.append(desk.comments.popleft())
-        self._refuse(late, OutcomeUnknown())
+            late = desk.comments.popleft()
+            late.answer(OutcomeUnknown() if late.was_sent else Unavailable())
 
     def _refuse(self, comments: Sequence[CommentRequest] | deque[CommentRequest], error: GatewayError) -> None:
         for request in comments:

@@ -34,6 +34,10 @@ EMPTY_FOR_S = 10.0
 LONGEST_INTERVAL_MS = 1000
 # A crowd that enters must not wait one after the other for a server that hangs; who entered is mended by the compare.
 _AWAY_S = 1.0
+# A room that was lost is found out within some seconds: so many ticks.
+_FIRST_TICKS = 50
+# No room reaches it: an epoch that has to be behind it begins anew.
+_ALL_TICKS = 2**53
 _NOTHING_KNOWN = RoomFacts(epoch=0, seq=0, likes=0, viewers=0, slow_mode_s=0, comments=True, pin=None, rules=0)
 
 
@@ -119,22 +123,29 @@ class Hub:
         return max(self._tick_ms, min(took_ms, LONGEST_INTERVAL_MS))
 
     async def enter(self, room: Room) -> LiveRoom:
-        """The room, opened for its first viewer. While the rooms Valkey is away it is shown without its chat."""
+        """The room, opened for its first viewer, and there until the caller joins it or gives up. While the rooms
+        Valkey is away it is shown without its chat."""
         live = self.rooms.get(room.room_no)
         if live is not None:
             live.room = room
-            # Who is about to join finds it still there, however long their snapshot takes.
-            live.spoken_s = self._clock.monotonic()
+            live.entering += 1
             return live
         opening = self._opening.get(room.room_no)
         if opening is None:
             opening = self._opening[room.room_no] = asyncio.ensure_future(self._open(room))
             opening.add_done_callback(lambda _: self._opening.pop(room.room_no, None))
-        return await asyncio.shield(opening)
+        live = await asyncio.shield(opening)
+        live.entering += 1
+        return live
 
     def join(self, live: LiveRoom, member: Member) -> None:
+        self.give_up(live)
         live.add(member)
         live.spoken_s = self._clock.monotonic()
+
+    def give_up(self, live: LiveRoom) -> None:
+        """Who entered does not join."""
+        live.entering -= 1
 
     def leave(self, live: LiveRoom, member: Member) -> None:
         live.remove(member)
@@ -159,7 +170,7 @@ class Hub:
                 early.append(tick)
         elif tick.epoch == live.picture.epoch and tick.seq == live.picture.seq + 1:
             self.fanout.tell(live, live.picture.apply(tick))
-        elif tick.epoch != live.picture.epoch or tick.seq > live.picture.seq:
+        elif tick.epoch != live.picture.epoch or tick.seq > live.picture.seq or live.picture.is_other(tick):
             self._mend_soon(live)
 
     async def compare(self) -> None:
@@ -211,12 +222,9 @@ class Hub:
         self._early[room.room_no] = []
         try:
             await self._feed.follow(room.room_no)
-            if self._clock.monotonic() < self._away_until_s:
-                raise HotUnavailable("the rooms Valkey did not answer a moment ago")
-            picture = await self._picture(room.room_no)
+            picture = await self._picture_or_away(room.room_no)
         except GatewayError as error:
             log.warning("room_without_chat", room_no=room.room_no, error=str(error))
-            self._away_until_s = max(self._away_until_s, self._clock.monotonic() + _AWAY_S)
             picture = RoomPicture(room.room_no, _NOTHING_KNOWN, mint=self._mint)
         except BaseException:
             self._early.pop(room.room_no, None)
@@ -230,6 +238,15 @@ class Hub:
             elif tick.epoch != picture.epoch or tick.seq > picture.seq:
                 self._mend_soon(live)
         return live
+
+    async def _picture_or_away(self, room_no: int) -> RoomPicture:
+        if self._clock.monotonic() < self._away_until_s:
+            raise HotUnavailable("the rooms Valkey did not answer a moment ago")
+        try:
+            return await self._picture(room_no)
+        except HotUnavailable:
+            self._away_until_s = self._clock.monotonic() + _AWAY_S
+            raise
 
     async def _picture(self, room_no: int, *, not_before: tuple[int, int] = (0, 0)) -> RoomPicture:
         """The room as Valkey has it; one that it lacks, or has lost ticks of, is made anew from the ledger."""
@@ -252,7 +269,8 @@ class Hub:
         ROOMS.set(len(self.rooms))
 
     def _is_left(self, live: LiveRoom) -> bool:
-        return not live.members and live.counted == 0 and self._clock.monotonic() - live.spoken_s > EMPTY_FOR_S
+        idle = not live.members and live.entering == 0 and live.counted == 0
+        return idle and self._clock.monotonic() - live.spoken_s > EMPTY_FOR_S
 
     # Mending.
 
@@ -278,11 +296,14 @@ class Hub:
 
     async def _mend_from_history(self, live: LiveRoom) -> None:
         before = live.picture
-        facts, packed = await self._hot.read(live.room.room_no, after=before.seq)
+        # With the last tick that is known here: where it is another one, the server had forgotten what it had told.
+        facts, packed = await self._hot.read(live.room.room_no, after=before.seq - 1)
         if live.picture is not before:
             return
-        if facts is not None and facts.epoch == before.epoch and facts.seq >= before.seq:
-            ticks = [tick for tick in map(read_tick, packed) if tick.seq > live.picture.seq]
+        read = list(map(read_tick, packed))
+        went_back = any(map(before.is_other, read))
+        if facts is not None and facts.epoch == before.epoch and facts.seq >= before.seq and not went_back:
+            ticks = [tick for tick in read if tick.seq > live.picture.seq]
             if not ticks and facts.seq <= live.picture.seq:
                 return
             if ticks and ticks[0].seq == live.picture.seq + 1:
@@ -291,7 +312,12 @@ class Hub:
                 self._calls.heard(live.room.room_no, before.epoch, before.seq)
                 ROOM_REPAIRS.labels("history").inc()
                 return
-        picture = await self._picture(live.room.room_no, not_before=(before.epoch, before.seq))
+        not_before = (before.epoch, _ALL_TICKS if went_back else before.seq)
+        picture = await self._picture(live.room.room_no, not_before=not_before)
+        if picture.epoch != before.epoch and 0 < picture.seq <= _FIRST_TICKS:
+            # What a room that was lost has told since, an announcement say, is in no snapshot: it is told behind it.
+            picture.go_back()
+            self._mending[live.room.room_no] = True
         live.begin_anew(picture)
         ROOM_REPAIRS.labels("snapshot").inc()
         self.on_rules(live.room)

@@ -16,6 +16,9 @@ from gateway.wire.ticks import CutTick, RoomFacts, SaidComment
 TICKS_KEPT: Final = 600
 RECENT: Final = 50
 
+NO_EPOCH: Final = 0
+"""Of a room that was entered while the rooms Valkey was away: nobody comes back to it."""
+
 MintComment = Callable[[int, int, int, int], str]
 
 
@@ -108,14 +111,27 @@ class RoomPicture:
                 self._follow(event)
         return shown
 
+    def go_back(self) -> None:
+        """To the room's beginning, so that all its ticks are applied; its totals and what hosts set stay as read."""
+        self.seq = 0
+        self.ticks.clear()
+        self.recent.clear()
+
     def missed(self, epoch: int, seq: int) -> Sequence[ShownTick] | None:
         """The ticks behind `seq`; None when they are not all here, so that only a snapshot tells the whole."""
-        if epoch != self.epoch or not 0 <= seq <= self.seq:
+        if epoch != self.epoch or epoch == NO_EPOCH or not 0 <= seq <= self.seq:
             return None
         behind = self.seq - seq
         if behind > len(self.ticks):
             return None
         return [self.ticks[at] for at in range(len(self.ticks) - behind, len(self.ticks))]
+
+    def is_other(self, tick: CutTick) -> bool:
+        """Whether it has the number of a tick that is known here, and is another one."""
+        behind = self.seq - tick.seq
+        return (
+            tick.epoch == self.epoch and 0 <= behind < len(self.ticks) and self.ticks[-1 - behind].now_ms != tick.now_ms
+        )
 
     @property
     def chat(self) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The gateway behind the proxies of `deploy/proxies`, each run as it is written there; only ports differ.
 
-Skipped where a proxy is not installed (`make proxies` installs both on Debian).
+Skipped, and said so aloud, where a proxy is not installed. `make proxies` installs both on Debian and wants both, which
+it says by PEAKGATE_PROXIES_WANTED.
 """
 
+import os
 import shutil
 import socket
 import subprocess
@@ -11,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 import aiohttp
 import pytest
@@ -22,6 +25,8 @@ from tests.support.servers import eventually_now
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "proxies"
 PER_ADDRESS = 2
+# Read before the tests begin, which are kept from all settings of whoever runs them.
+WANTED = bool(os.environ.get("PEAKGATE_PROXIES_WANTED"))
 # Only this machine's limits on files are lower than a production one's.
 FEWER = {
     "nginx.conf": ("worker_rlimit_nofile 200000;", "worker_connections 100000;"),
@@ -52,13 +57,12 @@ def behind() -> Iterator[Gateway]:
 
 
 @pytest.fixture(scope="module", params=list(ARGV))
-def proxied(
-    request: pytest.FixtureRequest, behind: Gateway, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Proxied]:
+def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     name = str(request.param)
     binary = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
     if binary is None:
-        pytest.skip(f"{name} is not installed: deploy/proxies was not tried with it (`make proxies`)")
+        _not_tried(request.config, f"{name} is not installed: deploy/proxies was not tried with it (`make proxies`)")
+    behind: Gateway = request.getfixturevalue("behind")
     file, argv = ARGV[name]
     port = free_ports(1)
     folder = tmp_path_factory.mktemp(name)
@@ -73,6 +77,18 @@ def proxied(
         process.terminate()
         process.wait(10)
         log.close()
+
+
+def _not_tried(config: pytest.Config, why: str) -> NoReturn:
+    if WANTED:
+        pytest.fail(why)
+    # Where the test would have run too: a skip is one letter among thousands.
+    terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+    capturing: Any = config.pluginmanager.get_plugin("capturemanager")
+    with capturing.global_and_fixture_disabled():
+        terminal.ensure_newline()
+        terminal.write_line(f"NOT TESTED: {why}", red=True, bold=True)
+    pytest.skip(why)
 
 
 def _on_ports(file: str, port: int, gateway: Gateway) -> str:

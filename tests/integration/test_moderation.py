@@ -218,14 +218,19 @@ async def test_a_ban_is_a_rule_and_a_mute_for_good(floor: Floor) -> None:
     assert (await floor.moderation.rules(room.room_no)).bans == {OTHER_VIEWER}
 
 
-async def test_a_ban_from_the_shop_is_a_rule_of_all_its_rooms_and_the_live_ones_are_told(floor: Floor) -> None:
+async def test_a_ban_from_the_shop_is_a_rule_of_all_its_rooms_and_all_that_have_not_ended_are_told(
+    floor: Floor,
+) -> None:
     room, other, scheduled = floor.room, await floor.make_room("Other"), await floor.make_room("Later")
-    cups = await floor.make_room("Cups", shop="cups")
+    cups, over = await floor.make_room("Cups", shop="cups"), await floor.make_room("Over")
     for each in (other, cups):
         await floor.ledger_rooms.set_state(each.room_no, RoomState.LIVE, actor="host")
+    await floor.ledger_rooms.set_state(over.room_no, RoomState.ENDED, actor="host")
     before = await floor.moderation.rules_no(scheduled.room_no)
     await floor.moderate.ban(HOST, room.room, VIEWER, shop_wide=True)
-    assert [told for told, change in floor.told.changes if change.rules_changed] == [room.room, other.room]
+    assert [told for told, change in floor.told.changes if change.rules_changed] == [
+        *(room.room, other.room, scheduled.room),
+    ]
     floor.told.take()
     for each in (room, other, scheduled):
         assert (await floor.moderation.rules(each.room_no)).shop_bans == {room.room: {VIEWER}}
@@ -235,11 +240,29 @@ async def test_a_ban_from_the_shop_is_a_rule_of_all_its_rooms_and_the_live_ones_
     assert (await floor.moderation.standing(other.room_no)).mutes == {}
     await floor.moderate.ban(HOST, room.room, VIEWER, shop_wide=False)
     assert (await floor.moderation.rules(other.room_no)).shop_bans == {}
-    assert [told for told, _ in floor.told.changes] == [room.room, other.room]
+    assert [told for told, _ in floor.told.changes] == [room.room, other.room, scheduled.room]
     assert await floor.log() == [
         ("ban", None, {"viewer": VIEWER, "shop_wide": True}),
         ("ban", {"viewer": VIEWER, "shop_wide": True}, {"viewer": VIEWER, "shop_wide": False}),
     ]
+
+
+async def test_one_look_says_of_many_rooms_whether_they_ended_and_whose_rules_are_others(floor: Floor) -> None:
+    room, beside, over = floor.room, await floor.make_room("Beside"), await floor.make_room("Over")
+    cups = await floor.make_room("Cups", shop="cups")
+    held = [each.room_no for each in (room, beside, over, cups)]
+    before = {seen.room_no: seen for seen in await floor.moderation.look([*held, 999_999])}
+    assert sorted(before) == sorted(held)
+    await floor.ledger_rooms.set_state(over.room_no, RoomState.ENDED, actor="host")
+    await floor.moderate.ban(HOST, room.room, VIEWER, shop_wide=False)
+    after = {seen.room_no: seen for seen in await floor.moderation.look(held)}
+    assert {no for no in held if after[no].rules != before[no].rules} == {room.room_no}
+    assert {no for no in held if after[no].state is RoomState.ENDED} == {over.room_no}
+    await floor.moderate.ban(HOST, beside.room, VIEWER, shop_wide=True)
+    last = {seen.room_no: seen.rules for seen in await floor.moderation.look(held)}
+    assert {no for no in held if last[no] != after[no].rules} == {room.room_no, beside.room_no, over.room_no}
+    for no in held:
+        assert await floor.moderation.rules_no(no) == last[no]
 
 
 async def test_words_are_the_rooms_or_the_shops(floor: Floor) -> None:

@@ -13,7 +13,8 @@ from gateway.errors import LedgerUnavailable, OutcomeUnknown, Overloaded, Unavai
 from gateway.hot.connect import Client, connect
 from gateway.hot.rooms import HotRooms, Ticked
 from gateway.hot.scripts import Scripts
-from gateway.rooms.calls import COMMENTS_A_CALL, DECIDE_WITHIN_S, WAITING_MAX, RoomCalls
+from gateway.rooms import calls
+from gateway.rooms.calls import COMMENTS_A_CALL, DECIDE_WITHIN_S, STOCK_A_CALL, WAITING_MAX, RoomCalls
 from tests.support.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.support.fake_clock import ShiftedClock
 from tests.support.lua_room import HOUR_MS, LuaRoom, numbers, say
@@ -262,6 +263,48 @@ async def test_the_taps_of_two_processes_add_up(side: Side, room: LuaRoom) -> No
         await side.calls.drained()
         await other.calls.drained()
     assert room.facts["likes"] == "60"
+
+
+async def test_the_last_likes_are_archived_without_anybody_asking(side: Side, room: LuaRoom) -> None:
+    for _ in range(3):
+        side.calls.like(ROOM_NO, 1)
+        await ticks_once(room, lambda room: room.facts["likes"] == str(side.calls._desks[ROOM_NO].taps))
+    assert room.archive()[-1][2] == [["l", 1]]
+    await side.calls.drained()
+    assert [items for _, _, items in room.archive()] == [[["l", 1]], [["l", 3]]]
+
+
+async def test_stock_goes_in_calls_of_a_bounded_size_and_all_of_it_is_told(side: Side, room: LuaRoom) -> None:
+    for at in range(2 * STOCK_A_CALL + 1):
+        side.calls.stock(ROOM_NO, f"sale_1|sku{at}", 5, {"k": "stock", "sku": at})
+    await side.calls.drained()
+    assert [len(tick.ev) for tick in room.ticks()] == [STOCK_A_CALL, STOCK_A_CALL, 1]
+    assert sorted(event["sku"] for tick in room.ticks() for event in tick.ev) == list(range(2 * STOCK_A_CALL + 1))
+
+
+async def test_stock_that_one_tick_does_not_tell_is_told_by_the_next_without_anybody_asking(
+    side: Side, room: LuaRoom
+) -> None:
+    for begin in (0, 200):
+        room.later(stock=[(f"sale_1|sku{at}", 5, {"k": "stock", "sku": at}) for at in range(begin, begin + 200)])
+    side.calls.cut(ROOM_NO)
+    await side.calls.drained()
+    assert [len(tick.ev) for tick in room.ticks()] == [200, 200]
+
+
+async def test_rooms_that_are_idle_are_forgotten_when_many_are_known_and_taps_never(
+    side: Side, room: LuaRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "DESKS_MAX", 10)
+    side.calls.like(ROOM_NO, 5)
+    await side.calls.drained()
+    for room_no in range(100, 200):
+        side.calls.cut(room_no)
+        await side.calls.drained()
+    assert len(side.calls._desks) <= 10
+    side.calls.like(ROOM_NO, 1)
+    await side.calls.drained()
+    assert room.facts["likes"] == "6"
 
 
 async def test_what_came_too_early_is_cut_later_without_anybody_asking(side: Side, room: LuaRoom) -> None:

@@ -53,14 +53,19 @@ class HeardNews:
     def __init__(self, valkey: Valkey) -> None:
         self._valkey = valkey
         self.told: list[tuple[float, Sale, SaleState]] = []
+        self.deaf: set[str] = set()
+        """Sales whose room cannot be told."""
         self.meanwhile: Callable[[], Awaitable[None]] | None = None
 
-    async def state(self, sale: Sale, state: SaleState) -> None:
+    async def try_state(self, sale: Sale, state: SaleState) -> bool:
+        if sale.sale in self.deaf:
+            return False
         self.told.append((self._valkey.now_ms, sale, state))
         self._valkey.now_ms += 3
         if self.meanwhile is not None:
             happens, self.meanwhile = self.meanwhile, None
             await happens()
+        return True
 
     def states(self) -> list[tuple[str, str]]:
         return [(sale.sale, state) for _, sale, state in self.told]
@@ -236,6 +241,30 @@ async def test_what_was_missed_while_the_ledger_was_away_is_told_afterwards(worl
     await windows.step()
     await windows.step()
     assert world.news.states() == [(sale.sale, "open")]
+
+
+async def test_a_room_that_could_not_be_told_is_told_when_it_can_be_however_late_and_once(world: World) -> None:
+    deaf, heard = await world.sale(opens_in_ms=500, closes_in_ms=40_000), await world.sale(opens_in_ms=600)
+    world.news.deaf = {deaf.sale}
+    await world.until(20_000)
+    assert world.news.states() == [(heard.sale, "open")]
+    world.news.deaf = set()
+    await world.until(25_000)
+    assert world.news.states() == [(heard.sale, "open"), (deaf.sale, "open")]
+
+
+async def test_a_room_that_is_told_in_the_same_look_what_a_host_did_meanwhile_is_not_told_again(world: World) -> None:
+    deaf, heard = await world.sale(opens_in_ms=500), await world.sale(opens_in_ms=501)
+    world.news.deaf = {deaf.sale}
+    world.valkey.now_ms = float(heard.opens_at_ms)
+
+    async def pauses() -> None:
+        await world.hold(deaf, "paused")
+        world.news.deaf = set()
+
+    world.news.meanwhile = pauses
+    await world.until(6000)
+    assert world.news.states() == [(heard.sale, "open"), (deaf.sale, "paused")]
 
 
 async def test_while_the_clocks_are_not_trusted_a_closing_is_told_and_an_opening_waits(world: World) -> None:

@@ -86,6 +86,7 @@ async def test_a_sale_of_the_ledger_is_given_as_it_stands(shard: LuaShard, valke
     await hot.load_sale(sale(sale_no=8))
     counts = await hot.counts(sale(sale_no=8))
     assert await hot.counts(sale(sale_no=99)) is None
+    assert await hot.counts_of([sale(sale_no=99), sale(sale_no=8)]) == [None, counts]
     await client.aclose()
     assert shard.sale(8) == {
         "hold": "paused",

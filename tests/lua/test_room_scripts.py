@@ -87,6 +87,7 @@ def test_a_room_is_opened_as_the_ledger_knows_it_in_an_epoch_that_is_its_time(ne
         "n": "0",
         "likes": "70",
         "shown_likes": "70",
+        "kept_likes": "70",
         "slow_mode_s": "5",
         "comments": "0",
         "rules": "0",
@@ -128,6 +129,7 @@ def test_nothing_is_left_of_the_epoch_before(room: LuaRoom) -> None:
     room.change({"k": "announce"}, mutes=[("vw_9", FOREVER_MS)], slow_mode_s=9, pin=b"+" + msgpack.packb({"a": 1}))
     room.cut(say("host", staff=True), taps=3, stock=[("sale_1|tin", 5, {"k": "stock"})])
     room.later(say("vw_2"))
+    room.later(stock=[("sale_1|tin", 6, {"k": "stock", "left": 1})])
     count(room, "p1", 3)
     room.valkey.hset(room.keys.said[0], "a", "1|1")
     room.valkey.hset(room.keys.said[1], "a", "1|1")
@@ -247,6 +249,17 @@ def test_what_is_left_of_those_that_wait_is_sampled_as_if_no_other_had_come(room
     room.set(tokens=5, tokens_at=room.now_ms() + HOUR_MS)
     tick = room.cut()
     assert (numbers(tick), tick.skipped) == ([10, 20, 30, 40, 50], 45)
+
+
+def test_what_an_act_or_a_count_makes_is_forgotten_with_the_room(room: LuaRoom) -> None:
+    room.change({"k": "announce"}, mutes=[("vw_1", FOREVER_MS)])
+    count(room, "p1", 3)
+    kept = [key for key in room.keys.all if room.valkey.exists(key)]
+    assert set(kept) == {room.keys.room, room.keys.pending, room.keys.mutes, room.keys.crowd}
+    assert all(604_700 < room.valkey.ttl(key) <= 604_800 for key in kept)
+    room.later(say("vw_2"), say("vw_3"))
+    room.change(viewer="vw_2")
+    assert room.valkey.ttl(room.keys.pending) > 0, "it was made anew"
 
 
 def test_an_act_on_a_room_that_is_not_there_leaves_nothing(new_room: LuaRoom) -> None:

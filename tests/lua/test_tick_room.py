@@ -6,8 +6,12 @@ from typing import Any
 import pytest
 
 from gateway.domain.comment import CommentOutcome
+from gateway.hot.keys import ROOM_SHARDS
 from tests.support.lua_room import HOUR_MS, PERIOD_MS, Answer, LuaRoom, chatter, numbers, say
 from tests.support.lua_shard import read_header
+
+LIKES_EVERY_MS = 1_000
+STOCK_A_TICK = 200
 
 
 @pytest.fixture
@@ -76,7 +80,7 @@ def test_the_header_names_exactly_these_words_keys_and_arguments() -> None:
     assert header.words == [set(WORDS), set(ANSWERS)]
     # Haste is judged before; a repeat is an outcome of the first, and too much an error.
     assert set(ANSWERS) - {"replayed", "overloaded"} == set(CommentOutcome) - {CommentOutcome.TOO_FAST}
-    assert (header.keys, header.args) == (10, 3)
+    assert (header.keys, header.args) == (12, 3)
 
 
 def test_a_room_that_is_not_there_is_left_alone(new_room: LuaRoom) -> None:
@@ -252,6 +256,24 @@ def test_comments_are_refused_also_to_staff_while_the_ledger_is_too_far_behind(r
     assert room.tick(say(id="c3"), archive_max=3).words == ["posted"]
 
 
+def test_the_archive_is_bounded_in_comments_too_for_an_entry_may_hold_many(room: LuaRoom) -> None:
+    for begin in (0, 100, 200):
+        assert set(room.tick(*chatter(100, begin=begin), archive_max=150).words) == {"posted"}
+    assert room.tick(say("late"), archive_max=150).words == ["overloaded"]
+    other = LuaRoom(room.valkey_url, room_no=room.room_no + ROOM_SHARDS)
+    other.open()
+    assert other.tick(say(), archive_max=150).words == ["overloaded"], "it is one for the shard"
+    other.close()
+    room.valkey.delete(room.keys.archive)
+    assert room.tick(say("late"), archive_max=150).words == ["posted"], "the ledger has it all"
+
+
+def test_many_comments_in_all_are_not_too_many_while_the_ledger_keeps_up(room: LuaRoom) -> None:
+    for at in range(100):
+        assert room.tick(*chatter(20, begin=20 * at), archive_max=500).words == ["posted"] * 20
+        room.valkey.xtrim(room.keys.archive, maxlen=2, approximate=False)
+
+
 def test_the_archive_gets_what_was_said_in_one_entry_a_call(room: LuaRoom) -> None:
     answer = room.tick(say("vw_1", text="日本語 🎉"), say("vw_2", staff=True), say("vw_1"))
     room.tick(say("vw_1"))
@@ -297,13 +319,55 @@ def test_likes_stay_exact_where_their_number_is_long(new_room: LuaRoom) -> None:
     assert new_room.facts["likes"] == str(2**50 + 1)
 
 
-def test_likes_are_archived_as_they_were_told(room: LuaRoom) -> None:
-    room.later(taps=3)
-    assert room.archive() == []
-    room.cut(taps=5)
-    room.cut(say())
-    room.cut(taps=6)
-    assert [items for _, _, items in room.archive() if items[0][0] == "l"] == [[["l", 5]], [["l", 6]]]
+def archived_likes(room: LuaRoom) -> list[int]:
+    return [items[0][1] for _, _, items in room.archive() if items[0][0] == "l"]
+
+
+def a_second_later(room: LuaRoom) -> None:
+    room.set(likes_at=int(room.facts["likes_at"]) - LIKES_EVERY_MS)
+
+
+def test_likes_are_archived_once_a_second_however_often_they_are_told(room: LuaRoom) -> None:
+    for at in range(1, 51):
+        assert room.cut(taps=at).likes == at
+    assert archived_likes(room) == [1]
+    a_second_later(room)
+    room.cut(taps=51)
+    assert archived_likes(room) == [1, 51]
+
+
+def test_the_last_likes_are_archived_by_the_call_that_their_caller_is_asked_for(room: LuaRoom) -> None:
+    assert room.tick(taps=1, at_once=True).told.wait_ms == -1, "these are archived"
+    told = room.tick(taps=2, at_once=True).told
+    assert told.word == "cut"
+    assert 0 < told.wait_ms <= LIKES_EVERY_MS
+    told = room.tick().told
+    assert (told.word, 0 < told.wait_ms <= LIKES_EVERY_MS) == ("quiet", True)
+    a_second_later(room)
+    told = room.tick().told
+    assert (told.word, told.wait_ms) == ("quiet", -1)
+    assert archived_likes(room) == [1, 2]
+
+
+def test_likes_are_archived_also_after_the_clock_went_back(room: LuaRoom) -> None:
+    room.cut(taps=1)
+    room.set(likes_at=room.now_ms() + HOUR_MS)
+    room.cut(taps=2)
+    assert archived_likes(room) == [1, 2]
+
+
+def test_likes_alone_never_fill_the_archive_so_that_comments_are_refused(room: LuaRoom) -> None:
+    for at in range(1, 21):
+        room.cut(taps=at, archive_max=10)
+        a_second_later(room)
+    assert archived_likes(room) == [1, 2, 3, 4, 5], "they take half of it"
+    told = room.tick(say(), archive_max=10).told
+    assert told.answers[0][0] == "posted"
+    assert 0 < told.wait_ms <= LIKES_EVERY_MS, "they are not forgotten"
+    room.valkey.delete(room.keys.archive)
+    a_second_later(room)
+    room.tick(archive_max=10)
+    assert archived_likes(room) == [20]
 
 
 # Stock.
@@ -317,10 +381,8 @@ def test_of_several_readings_the_newest_is_told_in_whichever_order_they_come(roo
     room.later(stock=[stock(20, 7)])
     room.later(stock=[stock(10, 9)])
     room.later(stock=[stock(30, 5)], process="p2")
-    assert room.cut(stock=[stock(25, 6), stock(1, 2, "sale_1|cup")]).ev == [
-        stock(30, 5)[2],
-        stock(1, 2, "sale_1|cup")[2],
-    ]
+    told = room.cut(stock=[stock(25, 6), stock(1, 2, "sale_1|cup")]).ev
+    assert sorted(told, key=lambda event: event["sku"]) == [stock(1, 2, "sale_1|cup")[2], stock(30, 5)[2]]
 
 
 def test_an_old_reading_that_comes_late_is_not_told(room: LuaRoom) -> None:
@@ -333,6 +395,42 @@ def test_a_newer_reading_of_the_same_content_is_no_news_and_still_outdates_an_ol
     room.cut(stock=[stock(20, 7)])
     assert room.tick(stock=[stock(30, 7)], at_once=True).told.word == "quiet"
     assert room.tick(stock=[stock(25, 9)], at_once=True).told.word == "quiet"
+
+
+def test_a_reading_that_came_back_to_what_was_told_is_no_news(room: LuaRoom) -> None:
+    room.cut(stock=[stock(20, 7)])
+    assert room.later(stock=[stock(30, 6)]).told.word == "early"
+    assert room.later(stock=[stock(40, 7)]).told.word == "quiet"
+    assert room.cut(stock=[stock(50, 6)]).ev == [stock(50, 6)[2]]
+
+
+def test_a_tick_tells_so_much_stock_and_the_next_ones_the_rest(room: LuaRoom) -> None:
+    fields = [f"sale_1|sku{at}" for at in range(2 * STOCK_A_TICK + 50)]
+    for begin in range(0, len(fields), 50):
+        room.later(stock=[stock(1, 9, field) for field in fields[begin : begin + 50]])
+    told = [room.tick(at_once=True).told for _ in range(4)]
+    assert [each.word for each in told] == ["cut", "cut", "cut", "quiet"]
+    assert [each.wait_ms for each in told] == [100, 100, -1, -1], "who cuts is asked for the rest"
+    assert [len(tick.ev) for tick in room.ticks()] == [STOCK_A_TICK, STOCK_A_TICK, 50]
+    assert sorted(event["sku"] for tick in room.ticks() for event in tick.ev) == sorted(f[7:] for f in fields)
+
+
+def test_what_waits_longest_is_told_first_whatever_else_changes_meanwhile(room: LuaRoom) -> None:
+    room.later(stock=[stock(1, 9, "sale_1|waits")])
+    score = room.valkey.zscore(room.keys.untold, "sale_1|waits")
+    room.valkey.zadd(room.keys.untold, {"sale_1|waits": score - 1_000})
+    room.later(stock=[stock(1, 9, f"sale_1|a{at}") for at in range(STOCK_A_TICK)])
+    room.later(stock=[stock(2, 8, "sale_1|waits")])
+    assert stock(2, 8, "sale_1|waits")[2] in room.cut().ev
+
+
+def test_one_item_that_moves_costs_the_same_however_many_the_room_has_sold(room: LuaRoom) -> None:
+    """By the keys' commands, which are the server's work: none of them reads a whole hash."""
+    for sale in range(10):
+        room.cut(stock=[stock(1, 9, f"sale_{sale}|sku{at}") for at in range(STOCK_A_TICK)])
+    room.valkey.config_resetstat()
+    assert len(room.cut(stock=[stock(2, 8, "sale_0|sku0")]).ev) == 1
+    assert "cmdstat_hgetall" not in room.valkey.info("commandstats")
 
 
 def test_each_item_is_told_once_and_by_itself(room: LuaRoom) -> None:

@@ -260,3 +260,28 @@ def test_a_room_that_nobody_comes_to_any_more_is_forgotten_in_a_week(room: LuaRo
     assert {room.keys.room, room.keys.ticks, room.keys.crowd, room.keys.mutes, room.keys.stock} < set(kept)
     assert all(604_700 < room.valkey.ttl(key) <= 604_800 for key in kept)
     assert room.valkey.ttl(room.keys.archive) == -1, "that is the ledger's to take"
+
+
+def unforgotten(room: LuaRoom) -> list[str]:
+    """Keys that would outlive the room."""
+    return [key for key in room.keys.all if room.valkey.ttl(key) == -1]
+
+
+def test_every_key_is_forgotten_in_the_end_whenever_it_was_made(room: LuaRoom) -> None:
+    assert unforgotten(room) == []
+    room.cut(say(id="first"))
+    room.set(slow_mode_s=1)
+    room.later(say("vw_2"), taps=1, stock=[("sale_1|tin", 1, {"k": "stock"})])
+    made = {room.keys.pending, room.keys.crowd, room.keys.spoke, room.keys.stock, room.keys.untold}
+    assert made <= {key for key in room.keys.all if room.valkey.exists(key)}
+    assert unforgotten(room) == []
+
+
+def test_a_room_that_is_told_something_now_and_then_is_kept_whole(room: LuaRoom) -> None:
+    room.change(mutes=[("vw_9", room.now_ms() + HOUR_MS)])
+    room.cut(say(), taps=1, stock=[("sale_1|tin", 1, {"k": "stock"})])
+    kept = [key for key in room.keys.all if room.valkey.exists(key)]
+    for key in kept:
+        room.valkey.expire(key, 600_000)
+    room.cut(say(id="c2"))
+    assert all(room.valkey.ttl(key) > 604_700 for key in kept)

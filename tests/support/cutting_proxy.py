@@ -20,6 +20,12 @@ class CuttingProxy:
         self.lost = 0
         self.away = False
         """Whether new connections are cut before anything is passed on."""
+        self.mute: set[asyncio.StreamWriter] = set()
+        """Connections that stay open and over which nothing is passed on any more."""
+
+    def fall_silent(self) -> None:
+        """All connections there are now are half open from here on; new ones are not."""
+        self.mute |= self._writers
 
     def go_away(self) -> None:
         self.away = True
@@ -39,12 +45,16 @@ class CuttingProxy:
             while data := await reader.read(1 << 16):
                 # A large call comes in pieces; only its beginning names it.
                 calling = calling or b"EVALSHA" in data
+                if server_writer in self.mute:
+                    continue
                 server_writer.write(data)
                 await server_writer.drain()
 
         async def back() -> None:
             nonlocal calling
             while data := await server_reader.read(1 << 16):
+                if writer in self.mute:
+                    continue
                 if calling and self.lose_replies:
                     self.lose_replies -= 1
                     self.lost += 1

@@ -83,7 +83,7 @@ class HubProcess:
         member = FakeMember(name)
         live = await self.hub.enter(room)
         snapshot = await self.snapshots.of(live)
-        while live.picture.missed(snapshot.frame.epoch, snapshot.frame.seq) is None:
+        while not live.goes_on_from(snapshot):
             snapshot = await self.snapshots.of(live)
         self.hub.join(live, member)
         live.show(member, snapshot)

@@ -111,7 +111,7 @@ class LuaRoom:
             "tick_room",
             [
                 *(keys.room, keys.pending, keys.ticks, keys.crowd, keys.mutes, keys.spoke, keys.stock),
-                *(*keys.said, keys.archive),
+                *(*keys.said, keys.archive, keys.untold, keys.archive_size),
             ],
             [
                 msgpack.packb(brought, use_bin_type=False),

@@ -79,7 +79,12 @@ class Desk:
         self.post = PostComment(rooms=self.rooms, limiter=Limiter(rate=1, burst=burst), clock=self.clock)
 
     def say(
-        self, text: str = "hello", *, by: Caller | None = None, refuses: Callable[[str], bool] = lambda said: False
+        self,
+        text: str = "hello",
+        *,
+        by: Caller | None = None,
+        refuses: Callable[[str], bool] = lambda said: False,
+        has_ended: bool = False,
     ) -> Any:
         """The answer, or None where the room decides."""
         answers: list[Any] = []
@@ -91,6 +96,7 @@ class Desk:
             text=text,
             refuses=refuses,
             answer=answers.append,
+            has_ended=has_ended,
         )
         assert len(answers) <= 1
         return answers[0] if answers else None
@@ -104,6 +110,14 @@ def test_a_comment_goes_to_the_room_as_it_is_shown() -> None:
     assert (room_no, request.viewer, request.sub, request.name, request.id) == (5, "vw_1", "ann", "Ann", "c1")
     assert (request.text, request.is_staff, request.arrived_s) == ("\xe9", False, desk.clock.monotonic())
     assert asked == ["\xe9"], "words are looked for in what is shown"
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.HOST])
+def test_nobody_says_anything_in_a_room_that_has_ended(role: Role) -> None:
+    desk = Desk(burst=1)
+    ended = desk.say(by=caller(role=role), has_ended=True)
+    assert (ended, desk.rooms.requests) == (CommentAnswer(CommentOutcome.COMMENTS_OFF), [])
+    assert desk.say(by=caller(role=role)) is None, "it cost nothing"
 
 
 def test_a_text_that_may_not_be_said_costs_the_viewer_nothing() -> None:

@@ -152,7 +152,9 @@ def test_who_cannot_keep_up_gets_less_and_is_told_how_much_was_left_out() -> Non
     assert told(tick) | {"ev": None} == {**same, "ev": None, "viewers": 6, "likes": 5, "skipped": 3}
     less = told(tick, Variant.NO_COMMENTS)
     assert less == {**same, "ev": [{"k": kind} for kind in kinds] + events[7:9], "viewers": 6, "likes": 5, "skipped": 5}
-    assert told(tick, Variant.SALE_ONLY) == {**same, "ev": less["ev"], "skipped": 5}, "what no later tick says again stays"
+    assert told(tick, Variant.SALE_ONLY) == {**same, "ev": less["ev"], "skipped": 5}, (
+        "what no later tick says again stays"
+    )
 
 
 def test_who_was_left_without_totals_is_told_them_with_the_next_tick() -> None:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.domain.ids import RoomId
@@ -200,3 +201,114 @@ async def test_rooms_beyond_the_bound_are_read_again(
     for number in (1, 2, 3):
         await book.get(room(number))
     assert [book.known(number) is not None for number in (1, 2, 3)] == [False, True, True]
+
+
+@pytest.fixture
+def told(book: RuleBook) -> list[tuple[str, bool]]:
+    """Of each change of bans: the room, and whether Mallory is banned from it now."""
+    told: list[tuple[str, bool]] = []
+    book.on_bans = lambda room, rules: told.append((room.room, rules.banned("mallory")))
+    return told
+
+
+MALLORY = RoomRules(bans=frozenset({"mallory of room_1"}))
+
+
+async def test_other_bans_are_told_whoever_had_them_read(
+    book: RuleBook, ledger: Ledger, clock: FakeClock, told: list[tuple[str, bool]]
+) -> None:
+    await book.get(room())
+    ledger.change(RoomRules(words=frozenset({"spam"})))
+    await book.read_anew(room())
+    assert told == [], "of words nobody has to leave"
+    ledger.change(MALLORY)
+    clock.advance(FRESH_S)
+    await book.get(room())
+    await book.read_anew(room())
+    assert told == [("room_1", True)]
+    ledger.change(RoomRules())
+    await book.seen(room(), ledger.no)
+    assert told == [("room_1", True), ("room_1", False)]
+
+
+async def test_rules_that_are_seen_to_be_the_same_are_not_read_and_stay_fresh(
+    book: RuleBook, ledger: Ledger, clock: FakeClock, told: list[tuple[str, bool]]
+) -> None:
+    await book.get(room())
+    for _ in range(3):
+        clock.advance(FRESH_S - 1)
+        await book.seen(room(), ledger.no)
+    await book.get(room())
+    assert ledger.asked == {"no": 1, "rules": 1}
+    await book.seen(room(2), ledger.no)
+    assert book.known(2) is not None, "also of a room whose rules were let go"
+    ledger.is_away = True
+    with pytest.raises(LedgerUnavailable):
+        await book.seen(room(), ledger.no + 1)
+    ledger.is_away = False
+    ledger.change(MALLORY)
+    await book.seen(room(), ledger.no)
+    assert told == [("room_1", True)]
+
+
+class Hashed:
+    """Pseudonyms, and how many were made."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, room: str, sub: str) -> str:
+        self.count += 1
+        return pseudonym(room, sub)
+
+    def since(self) -> int:
+        count, self.count = self.count, 0
+        return count
+
+
+def banned_in(rooms: int, *more: tuple[str, str]) -> RoomRules:
+    """Somebody in each of so many rooms from the whole shop, and these: (who, where)."""
+    bans = {f"room_{number}": frozenset({f"nobody of room_{number}"}) for number in range(100, 100 + rooms)}
+    for sub, where in more:
+        bans[where] = bans.get(where, frozenset()) | {f"{sub} of {where}"}
+    return RoomRules(shop_bans=bans)
+
+
+async def test_a_shop_with_many_bans_costs_a_viewer_its_rooms_once_and_a_new_ban_a_single_one(
+    ledger: Ledger, clock: FakeClock
+) -> None:
+    hashed = Hashed()
+    book = RuleBook(rules=ledger, pseudonym=hashed, clock=clock)
+    ledger.change(banned_in(500))
+    rules = await book.get(room())
+    assert not rules.banned("ann") and hashed.since() == 500
+    assert not rules.banned("ann") and hashed.since() == 0
+    for change, ann, cost in [
+        (banned_in(500, ("bob", "room_7")), False, 1),
+        (banned_in(500, ("bob", "room_7"), ("ann", "room_101")), True, 1),
+        (banned_in(499, ("bob", "room_7"), ("ann", "room_101")), True, None),
+        (banned_in(500, ("bob", "room_7")), False, 501),
+    ]:
+        ledger.change(change)
+        rules = await book.read_anew(room())
+        assert rules.banned("ann") is ann
+        assert cost in (None, hashed.since())
+        assert rules.banned("bob")
+        hashed.since()
+    ledger.change(msgspec.structs.replace(ledger.now, words=frozenset({"spam"})))
+    rules = await book.read_anew(room())
+    assert not rules.banned("ann") and hashed.since() == 0, "other words make no other bans"
+
+
+async def test_remembered_verdicts_are_bounded_and_right_when_forgotten(
+    ledger: Ledger, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room_rules, "_VERDICTS_MAX", 10)
+    hashed = Hashed()
+    book = RuleBook(rules=ledger, pseudonym=hashed, clock=clock)
+    ledger.change(banned_in(20, ("viewer-3", "room_7")))
+    rules = await book.get(room())
+    for _ in range(2):
+        assert [number for number in range(30) if rules.banned(f"viewer-{number}")] == [3]
+    assert hashed.since() > 30 * 20
+    assert not rules.banned("viewer-29") and hashed.since() == 0
