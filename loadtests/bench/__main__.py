@@ -19,15 +19,21 @@ from rich.console import Console
 from .bench import Bench, NotAvailable
 from .drive import DriveError
 from .expiry_storm import expiry_storm
+from .fanout import fanout
 from .figures import Report, cell
+from .idle_rooms import idle_rooms
 from .machine import commit_cost, conditions
 from .outage import forced_checkpoint, outage
 from .peak_second import peak_second
 from .rebuild import rebuild
 from .retirement import retirement
+from .room_capacity import room_capacity
+from .room_faults import room_faults
+from .room_replay import room
 from .script_alone import script_alone
 from .servers import shared_servers
 from .sizes import sizes
+from .socket_servers import socket_servers
 from .throughput import open_loop, throughput
 from .ways import WAYS
 from .writer_alone import writer_alone
@@ -45,6 +51,12 @@ PARTS: dict[str, Part] = {
     "expiry_storm": expiry_storm,
     "retirement": retirement,
     "rebuild": rebuild,
+    "fanout": fanout,
+    "room": room,
+    "room_capacity": room_capacity,
+    "room_faults": room_faults,
+    "idle_rooms": idle_rooms,
+    "socket_servers": socket_servers,
 }
 
 
@@ -63,6 +75,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="rounds a figure (default 3, quick 1)")
     parser.add_argument("--sockets", type=int, default=500, help="sockets of the generator (default 500)")
     parser.add_argument("--seconds", type=float, help="measured span of a run (default 5, quick 2)")
+    chat = os.environ.get("CHAT")
+    parser.add_argument(
+        "--chat",
+        type=Path,
+        metavar="FILE",
+        default=Path(chat) if chat else None,
+        help="CSV with offset_s, viewer, text that `room` replays (default: $CHAT, else the shipped sample)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -87,6 +107,7 @@ async def run(options: argparse.Namespace, console: Console) -> int:
                 measure_s=options.seconds or (2.0 if options.quick else 5.0),
                 sockets=options.sockets,
                 quick=options.quick,
+                chat=options.chat,
             )
             for name in parts:
                 try:

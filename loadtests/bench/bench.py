@@ -26,6 +26,8 @@ class Bench:
     measure_s: float
     sockets: int
     quick: bool
+    chat: Path | None = None
+    """A recorded chat for the parts that play one; else the small one that comes with the package."""
 
 
 def detail_of(run: Run) -> Detail:

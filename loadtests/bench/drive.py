@@ -11,6 +11,8 @@ from typing import Literal
 import msgspec
 import psutil
 
+from gateway.client.host import Host
+
 from .generator import Fate, Load, Outcome
 from .servers import Servers, postgres_processes, python_module, valkey_process
 
@@ -36,6 +38,8 @@ class Target:
     """Compares what the generator was told with what the ledger holds; returns every difference."""
     tokens: Path | None = None
     amount_minor: int | None = None
+    host: Host | None = None
+    """Who may act on the room and the sale; Peakgate only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -48,8 +48,20 @@ class Ready(msgspec.Struct):
 
 
 @contextlib.asynccontextmanager
-async def gateway(servers: Servers, scratch: Path, *, workers: int, tokens: int, stock: int) -> AsyncIterator[Target]:
-    """`peakgate up` on the given servers with one shop, one room and one open sale, and a token for each socket."""
+async def gateway(
+    servers: Servers,
+    scratch: Path,
+    *,
+    workers: int,
+    tokens: int,
+    stock: int,
+    settings: Mapping[str, str] | None = None,
+    pay_within_s: int = 300,
+) -> AsyncIterator[Target]:
+    """`peakgate up` on the given servers with one shop, one room and one open sale, and a token for each socket.
+
+    Nobody pays: what runs longer than `pay_within_s` sees its first units come back, and its check counts them missing.
+    """
     data = scratch / f"gateway-{time.monotonic_ns()}"
     environment = {
         **os.environ,
@@ -58,6 +70,7 @@ async def gateway(servers: Servers, scratch: Path, *, workers: int, tokens: int,
         "DATABASE_URL": servers.database_url,
         "PEAKGATE_ORDER_RATE": str(ORDERS_A_SECOND_A_VIEWER),
         "PEAKGATE_ORDER_BURST": str(ORDERS_A_SECOND_A_VIEWER),
+        **(settings or {}),
     }
     up = [COMMAND, "up", "--data", str(data), "--port", str(free_ports(3)), "--workers", str(workers)]
     log_path = scratch / "peakgate.log"
@@ -77,7 +90,7 @@ async def gateway(servers: Servers, scratch: Path, *, workers: int, tokens: int,
             await asyncio.to_thread(token_file.write_text, viewers)
             host_token = await _command(*mint, "--sub", "host", "--role", "host", environment=environment)
             async with Host(ready.url, host_token.strip(), timeout_s=60) as host:
-                room, sale = await _open_sale(host, stock=stock)
+                room, sale = await _open_sale(host, stock=stock, pay_within_s=pay_within_s)
 
                 async def check(outcome: Outcome, fates: list[Fate]) -> list[str]:
                     return await _compare(host, sale, environment, data, outcome, fates)
@@ -91,10 +104,11 @@ async def gateway(servers: Servers, scratch: Path, *, workers: int, tokens: int,
                     tokens=token_file,
                     processes=lambda: _by_role(process.pid),
                     check=check,
+                    host=host,
                 )
 
 
-async def _open_sale(host: Host, *, stock: int) -> tuple[str, str]:
+async def _open_sale(host: Host, *, stock: int, pay_within_s: int) -> tuple[str, str]:
     """A live room and a sale in it that is open already; returns the room's socket and the sale's id."""
     room = await host.create_room("bench", key="bench-room")
     await host.start_room(room.room)
@@ -105,6 +119,7 @@ async def _open_sale(host: Host, *, stock: int) -> tuple[str, str]:
         room=room.room,
         opens_at=(now - timedelta(minutes=1)).isoformat(),
         closes_at=(now + timedelta(days=1)).isoformat(),
+        pay_within_s=pay_within_s,
         items=[
             {
                 "sku": SKU,

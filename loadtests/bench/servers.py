@@ -29,6 +29,7 @@ from gateway.embedded import DataFolder, EmbeddedServers
 
 RIVALS_DATABASE = "bench_rivals"
 GATEWAY_DATABASE = "bench_gateway"
+_PAGE_BYTES = 4096
 
 
 class NotDurable(RuntimeError):
@@ -236,6 +237,15 @@ async def checkpoint(database_url: str) -> float:
         return time.perf_counter() - started
     finally:
         await connection.close()
+
+
+def kernel_tcp_bytes() -> int:
+    """Pages that the kernel holds for TCP buffers, both ends of all connections of this machine."""
+    for line in Path("/proc/net/sockstat").read_text().splitlines():
+        words = line.split()
+        if words[0] == "TCP:":
+            return int(words[words.index("mem") + 1]) * _PAGE_BYTES
+    return 0
 
 
 def python_module(name: str, *arguments: str) -> list[str]:

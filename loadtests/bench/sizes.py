@@ -8,7 +8,6 @@ hello and then only listen, with the kernel's buffers apart. The room is live, s
 import asyncio
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 
 import asyncpg
 import redis.asyncio
@@ -18,13 +17,12 @@ from .drive import drive, generator
 from .figures import Detail
 from .generator import Fate, Load, Outcome
 from .peakgate_path import gateway
-from .servers import Servers, empty
+from .servers import Servers, empty, kernel_tcp_bytes
 from .ways import STOCK
 
 PART = "sizes"
 IDLE_SOCKETS, QUICK_IDLE_SOCKETS = 5_000, 1_000
 SETTLE_S = 3.0
-_PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +115,7 @@ async def _idle_socket(bench: Bench) -> None:
     async with gateway(servers, bench.scratch, workers=1, tokens=count, stock=STOCK) as target:
         live = target.processes()["live"]
         resident = sum(process.memory_info().rss for process in live)
-        kernel = _kernel_tcp_bytes()
+        kernel = kernel_tcp_bytes()
         load = Load(
             urls=target.urls,
             dialect=target.dialect,
@@ -131,7 +129,7 @@ async def _idle_socket(bench: Bench) -> None:
         async with generator(load) as process:
             await asyncio.sleep(SETTLE_S)
             grown = sum(process.memory_info().rss for process in live) - resident
-            kernel_grown = _kernel_tcp_bytes() - kernel
+            kernel_grown = kernel_tcp_bytes() - kernel
             await process.go()
     for name, value in (("live_process_resident", grown), ("kernel_tcp_buffers", kernel_grown)):
         bench.report.add(
@@ -142,15 +140,6 @@ async def _idle_socket(bench: Bench) -> None:
             value=value / count,
             conditions={"what": f"idle socket ({count:,})"},
         )
-
-
-def _kernel_tcp_bytes() -> int:
-    """Pages that the kernel holds for TCP buffers, both ends of all connections of this machine."""
-    for line in Path("/proc/net/sockstat").read_text().splitlines():
-        words = line.split()
-        if words[0] == "TCP:":
-            return int(words[words.index("mem") + 1]) * _PAGE_BYTES
-    return 0
 
 
 async def _no_check(_outcome: Outcome, _fates: list[Fate]) -> list[str]:
