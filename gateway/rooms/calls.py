@@ -7,8 +7,7 @@ that left something over: stock beyond what one tick tells, likes that are not a
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
@@ -19,6 +18,7 @@ from gateway.domain.comment import CommentAnswer, CommentOutcome, CommentRequest
 from gateway.domain.live import RoomChange, RoomStanding
 from gateway.errors import GatewayError, OutcomeUnknown, Overloaded, Unavailable
 from gateway.metrics import COMMENTS, ROOM_CALL_SECONDS
+from gateway.rooms.desk import Desk
 from gateway.rooms.opening import open_room
 
 log = structlog.get_logger(__name__)
@@ -66,47 +66,6 @@ class Hot(Protocol):
     async def change(self, room_no: int, change: RoomChange) -> bool: ...
 
 
-class _Desk:
-    """What waits for one room here. Its taps are counted for good: Valkey knows this process's total."""
-
-    __slots__ = (
-        "at_once",
-        "called_s",
-        "comments",
-        "epoch",
-        "failures",
-        "recall_s",
-        "room_no",
-        "seq",
-        "stock",
-        "taps",
-        "taps_told",
-        "wake",
-        "wants_cut",
-        "working",
-    )
-
-    def __init__(self, room_no: int) -> None:
-        self.room_no = room_no
-        self.comments: deque[CommentRequest] = deque()
-        self.stock: dict[str, tuple[int, dict[str, Any]]] = {}
-        self.epoch = 0
-        self.seq = 0
-        self.taps = 0
-        self.taps_told = 0
-        self.at_once = False
-        self.wants_cut = False
-        self.called_s = 0.0
-        self.recall_s: float | None = None
-        self.failures = 0
-        self.working = False
-        self.wake = asyncio.Event()
-
-    @property
-    def has_work(self) -> bool:
-        return bool(self.comments or self.stock or self.taps > self.taps_told or self.wants_cut)
-
-
 class RoomCalls:
     """Bounded: at most `WAITING_MAX` comments of a room wait; a further one is refused as overloaded. A comment whose
     reply was lost is asked again under its own id until its time is over."""
@@ -127,7 +86,7 @@ class RoomCalls:
         self._interval_ms = interval_ms
         self._mint = mint
         self._clock = clock
-        self._desks: dict[int, _Desk] = {}
+        self._desks: dict[int, Desk] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._working = 0
         self._idle = asyncio.Event()
@@ -181,14 +140,14 @@ class RoomCalls:
         """Returns when everything that was brought is told."""
         await self._idle.wait()
 
-    def _desk(self, room_no: int) -> _Desk:
+    def _desk(self, room_no: int) -> Desk:
         if self._tasks is None:
             raise Unavailable
         desk = self._desks.get(room_no)
         if desk is None:
             if len(self._desks) >= DESKS_MAX:
                 self._forget_some()
-            desk = self._desks[room_no] = _Desk(room_no)
+            desk = self._desks[room_no] = Desk(room_no)
         return desk
 
     def _forget_some(self) -> None:
@@ -198,7 +157,7 @@ class RoomCalls:
             if desk.working or desk.taps:
                 self._desks[room_no] = desk
 
-    def _work_on(self, desk: _Desk, *, is_sooner: bool) -> None:
+    def _work_on(self, desk: Desk, *, is_sooner: bool) -> None:
         """`is_sooner`: the next call may be due before it was; most of what comes waits for one that is due anyway."""
         assert self._tasks is not None
         if desk.working:
@@ -210,7 +169,7 @@ class RoomCalls:
         self._idle.clear()
         self._tasks.create_task(self._work(desk))
 
-    async def _work(self, desk: _Desk) -> None:
+    async def _work(self, desk: Desk) -> None:
         try:
             while (due_s := self._due_s(desk)) is not None:
                 pause_s = due_s - self._clock.monotonic()
@@ -232,7 +191,7 @@ class RoomCalls:
             if self._working == 0:
                 self._idle.set()
 
-    def _due_s(self, desk: _Desk) -> float | None:
+    def _due_s(self, desk: Desk) -> float | None:
         """When the next call is due on this process's clock; None: nothing is left to do."""
         if desk.failures:
             pause_s = min(_FIRST_PAUSE_S * 2 ** min(desk.failures, 10), _LONGEST_PAUSE_S)
@@ -243,7 +202,7 @@ class RoomCalls:
             return desk.called_s + self._interval_ms(desk.room_no) / 1000
         return desk.recall_s
 
-    async def _call(self, desk: _Desk) -> None:
+    async def _call(self, desk: Desk) -> None:
         self._give_up(desk)
         comments = [desk.comments.popleft() for _ in range(min(len(desk.comments), COMMENTS_A_CALL))]
         for request in comments:
@@ -274,12 +233,12 @@ class RoomCalls:
             else:
                 log.exception("room_call_failed", room_no=desk.room_no, comments=len(comments))
             desk.failures += 1
-            self._put_back(desk, comments, stock, at_once)
+            desk.put_back(comments, stock, at_once)
             self._give_up(desk)
             return
         desk.failures = 0
         if told.word == "unknown":
-            self._put_back(desk, comments, stock, at_once)
+            desk.put_back(comments, stock, at_once)
             return
         if told.epoch == desk.epoch:
             desk.taps_told = taps
@@ -295,7 +254,7 @@ class RoomCalls:
         for request, answer in zip(comments, told.answers, strict=True):
             self._answer(desk, request, answer)
 
-    def _answer(self, desk: _Desk, request: CommentRequest, answer: list[Any]) -> None:
+    def _answer(self, desk: Desk, request: CommentRequest, answer: list[Any]) -> None:
         word = answer[0]
         if word in ("posted", "replayed"):
             _, n, at_ms = answer
@@ -317,28 +276,13 @@ class RoomCalls:
             known_ms = wait_ms if wait_ms is not None and wait_ms < _FOR_GOOD_MS else None
             request.answer(CommentAnswer(CommentOutcome(word), retry_after_ms=known_ms))
 
-    def _put_back(
-        self,
-        desk: _Desk,
-        comments: list[CommentRequest],
-        stock: dict[str, tuple[int, dict[str, Any]]],
-        at_once: bool,
-    ) -> None:
-        desk.comments.extendleft(reversed(comments))
-        for field, reading in stock.items():
-            had = desk.stock.get(field)
-            if had is None or had[0] < reading[0]:
-                desk.stock[field] = reading
-        desk.at_once = desk.at_once or at_once
-        desk.wants_cut = True
-
-    def _give_up(self, desk: _Desk) -> None:
+    def _give_up(self, desk: Desk) -> None:
         """Comments whose time is over; whether they were posted is not known once Valkey was asked."""
         oldest_s = self._clock.monotonic() - DECIDE_WITHIN_S
         while desk.comments and desk.comments[0].arrived_s < oldest_s:
             late = desk.comments.popleft()
             late.answer(OutcomeUnknown() if late.was_sent else Unavailable())
 
-    def _refuse(self, comments: Sequence[CommentRequest] | deque[CommentRequest], error: GatewayError) -> None:
+    def _refuse(self, comments: Iterable[CommentRequest], error: GatewayError) -> None:
         for request in comments:
             request.answer(error)

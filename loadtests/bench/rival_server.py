@@ -1,4 +1,4 @@
-"""The process that hosts one rival behind WebSockets, on the same socket library and loop as Peakgate's own.
+"""The process that hosts one rival behind WebSockets, on picows and the same event loop as Peakgate's own.
 
 Frames are JSON: `{t:"order", id, sale, sku, quantity}` in, `{t:"reply", id, outcome, order}` back once the order is
 committed. The last part of the socket's path is the viewer. There is no login, no room, no tick and no other frame:
