@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KEEP ?=
 CHAT ?=
+# Workers that share the tests, each with servers of its own; a gateway under test is eight processes by itself.
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture nightly-properties retest check bench conformance proxies surge locust format lock clean
+.PHONY: help setup demo test torture nightly nightly-properties retest check bench conformance proxies surge show locust format lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,11 +26,14 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## the whole gateway on this machine sells 10,000 units; KEEP=1 leaves it running, CHAT=FILE plays that chat
 	$(BIN)/peakgate demo $(if $(KEEP),--keep) $(if $(CHAT),--chat "$(CHAT)")
 
-test: setup ## all tests, on a real Valkey and a real PostgreSQL started by the tests
-	$(BIN)/python -m pytest
+test: setup ## all tests, on real Valkeys and PostgreSQLs started by the tests; WORKERS=2
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 torture: setup ## kill, stop, cut and fill everything under load, and check every promise; SEED= ROUNDS= (300), writes torture.json
 	$(BIN)/python -m tests.faults.torture --rounds $(or $(ROUNDS),300) $(if $(SEED),--seed $(SEED)) --json torture.json
+
+nightly: nightly-properties ## what is long by nature: the properties in large, every kind of fault once
+	PEAKGATE_PROFILE=nightly $(BIN)/python -m pytest tests/faults
 
 nightly-properties: setup ## every script in 100,000 operations, and larger small worlds; SEED=
 	PEAKGATE_PROFILE=nightly $(if $(SEED),PEAKGATE_SEED=$(SEED)) $(BIN)/python -m pytest tests/properties
@@ -54,6 +59,9 @@ proxies: setup ## the gateway behind nginx and HAProxy as in deploy/proxies; ins
 
 surge: setup ## the peak second: 10,000 viewers, 1,000 units, bad networks; checks every answer
 	$(BIN)/python loadtests/surge.py --up $(ARGS)
+
+show: setup ## a whole show: booked, watched, sold out, paid, collected, reported, checked; ARGS="--scale 0.1 --speed 40 --seed 7"
+	$(BIN)/python -m loadtests.show $(ARGS)
 
 locust: setup ## shoppers: ARGS="-u 200 -r 50 -t 30s"; or viewers of a whole show: PROFILE=p1|p2 SCALE=0.1 SPEED=60
 	$(BIN)/locust -f loadtests/locustfile.py --headless $(or $(ARGS),$(if $(PROFILE),,-u 100 -r 50 -t 20s))

@@ -7,7 +7,6 @@ does, and which children there are (the command says so).
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Final, Never, Protocol
 
 import structlog
 
-from gateway.embedded.process import die_with_parent
+from gateway.children import Child, Executed, Starts
 from gateway.errors import GatewayError
 
 log = structlog.get_logger(__name__)
@@ -30,8 +29,6 @@ _STABLE_AFTER_S: Final = 30.0
 _ATTEMPTS_BEFORE_READY: Final = 3
 # The exit status of wrong usage or settings: trying again does not help.
 _BAD_SETTINGS_STATUS: Final = 2
-# A ready line is short; a longer line on a child's stdout is not ours.
-_MAX_LINE_BYTES: Final = 65_536
 # What is left for the embedded servers when everyone before them used their time up.
 _LEAST_SERVERS_STOP_S: Final = 1.0
 
@@ -74,7 +71,7 @@ class Servers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSpec:
-    """A process to keep: `name` as in `ps`, `argv` after the interpreter."""
+    """A process to keep: `name` as in `ps`, `argv` as whoever starts it takes it."""
 
     name: str
     argv: Sequence[str]
@@ -96,9 +93,10 @@ class Supervisor:
         servers: Servers | None,
         drain_s: float,
         on_ready: Callable[[], None],
-        interpreter: Sequence[str] = (sys.executable, "-P"),
+        starts: Starts | None = None,
     ) -> None:
-        self._children = [_Child(spec, interpreter=interpreter) for spec in children]
+        starts = starts or Executed()
+        self._children = [_Kept(spec, starts) for spec in children]
         self._servers = servers
         self._drain_s = drain_s
         self._on_ready = on_ready
@@ -174,15 +172,15 @@ class Supervisor:
         return max(left, _LEAST_SERVERS_STOP_S)
 
 
-class _Child:
+class _Kept:
     """One process at a time, started again when it dies, until stopping."""
 
-    def __init__(self, spec: ChildSpec, *, interpreter: Sequence[str]) -> None:
+    def __init__(self, spec: ChildSpec, starts: Starts) -> None:
         self.spec = spec
         self.ready = asyncio.Event()
         self.settled = False
-        self._interpreter = interpreter
-        self._process: asyncio.subprocess.Process | None = None
+        self._starts = starts
+        self._process: Child | None = None
 
     async def keep(self, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
@@ -233,24 +231,14 @@ class _Child:
         await process.wait()
 
     async def _run_once(self) -> int:
-        process = await asyncio.create_subprocess_exec(
-            *self._interpreter,
-            *self.spec.argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            limit=_MAX_LINE_BYTES,
-            env={**os.environ, **self.spec.environment},
-            # A ^C in the terminal reaches us only; the drain is ours to order.
-            start_new_session=True,
-            # Without us nobody would restart or drain it, and its servers die in the same moment.
-            preexec_fn=die_with_parent(signal.SIGKILL),
-        )
+        # Without us nobody would restart or drain it, and its servers die in the same moment: it dies with us.
+        process = await self._starts.start(self.spec.argv, self.spec.environment)
         self._process = process
         log.info("child_started", child=self.spec.name, pid=process.pid)
         await self._read_stdout(process)
         return await process.wait()
 
-    async def _read_stdout(self, process: asyncio.subprocess.Process) -> None:
+    async def _read_stdout(self, process: Child) -> None:
         """The ready line is for us; anything else goes where logs go, because our own stdout carries one line."""
         assert process.stdout is not None
         while True:

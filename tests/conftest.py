@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.properties.profiles import REPORT
 from tests.support.servers import SessionServers, flush, session_servers
 
 # How fast a shared machine makes up examples says nothing about the code under test.
@@ -51,3 +53,28 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("PEAKGATE_") or name in ("VALKEY_URL", "ROOMS_VALKEY_URL", "DATABASE_URL"):
             monkeypatch.delenv(name)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Frames of bytes are masked at random, and workers that share the tests must call them the same."""
+    return argname if isinstance(val, bytes) else None
+
+
+# Lines that the properties have to say stand at the end of a run, also when it was done by several workers.
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    REPORT.extend(getattr(node, "workeroutput", {}).get("report", []))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["report"] = REPORT
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if REPORT:
+        terminalreporter.section("properties")
+        for line in REPORT:
+            terminalreporter.write_line(line)

@@ -5,7 +5,8 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Mapping
+import sys
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -15,6 +16,7 @@ import uvloop
 from setproctitle import setproctitle
 
 from gateway.admin.gather import AdminGather
+from gateway.children import Executed, Forked, Starts
 from gateway.cli.output import ExitCode, exit_codes, print_json_line
 from gateway.clock import SystemClock
 from gateway.embedded import DataFolder, EmbeddedServers, RunningGateway, ServerUrls
@@ -87,18 +89,32 @@ async def run_up(settings: Settings) -> int:
         )
         await _check_ports(settings)
         servers = EmbeddedServers(folder) if settings.embedded else None
-        urls = await servers.start() if servers is not None else _given_urls(settings)
-        try:
-            return await _supervise(settings, folder, servers, urls)
-        finally:
-            if servers is not None:
-                # Does nothing after the supervisor's own stop; matters when it never began.
-                await servers.stop(within_s=1.0)
+        async with _starts() as starts:
+            urls = await servers.start() if servers is not None else _given_urls(settings)
+            try:
+                return await _supervise(settings, folder, servers, urls, starts)
+            finally:
+                if servers is not None:
+                    # Does nothing after the supervisor's own stop; matters when it never began.
+                    await servers.stop(within_s=1.0)
     finally:
         folder.release()
 
 
-async def _supervise(settings: Settings, folder: DataFolder, servers: EmbeddedServers | None, urls: ServerUrls) -> int:
+@contextlib.asynccontextmanager
+async def _starts() -> AsyncIterator[Starts]:
+    """The spawner reads our code while the servers start."""
+    if sys.platform != "linux":
+        # Elsewhere a child that was forked may not use what the system's own libraries began in its parent.
+        yield Executed((sys.executable, "-P", "-m", "gateway"))
+        return
+    async with Forked((sys.executable, "-P", "-m", "gateway", "spawner")) as forked:
+        yield forked
+
+
+async def _supervise(
+    settings: Settings, folder: DataFolder, servers: EmbeddedServers | None, urls: ServerUrls, starts: Starts
+) -> int:
     applied = await migrate(urls.database_url)
     log.info("migrated", applied=[migration.version for migration in applied], embedded=servers is not None)
     running = _running(settings, urls, embedded=servers is not None)
@@ -124,6 +140,7 @@ async def _supervise(settings: Settings, folder: DataFolder, servers: EmbeddedSe
         servers=servers,
         drain_s=settings.drain_s,
         on_ready=announce_ready,
+        starts=starts,
     )
     try:
         return await supervisor.run()
@@ -149,7 +166,7 @@ def _children(settings: Settings, folder: DataFolder, urls: ServerUrls, sockets:
     def child(name: str, stage: Stage) -> ChildSpec:
         share = {name_of("drain_s"): str(drain_share_s(stage, settings.drain_s))}
         verb, _, index = name.partition(" ")
-        argv = ["-m", "gateway", verb, *(["--index", index] if index else [])]
+        argv = [verb, *(["--index", index] if index else [])]
         socket = {name_of("admin_socket"): str(sockets[name])}
         return ChildSpec(name=name, argv=argv, stage=stage, environment={**environment, **share, **socket})
 

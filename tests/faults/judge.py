@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.app import run_audit
+from gateway.app.tools import run_audit
 from gateway.errors import GatewayError
 from tests.faults.crowd import Crowd
 from tests.faults.journal import Ask, Money, Told, now_ms

@@ -1,4 +1,4 @@
-"""A short run of the fault harness: every kind of fault once, on real processes under load."""
+"""A short run of the fault harness on real processes under load: of each sort of fault one, and by night every kind."""
 
 import json
 import os
@@ -12,19 +12,38 @@ import pytest
 from tests.faults.kinds import all_kinds, points_in_code
 from tests.faults.plan import make_plan
 from tests.faults.report import NO_COMPILER
+from tests.properties.profiles import NIGHTLY
 
 SEED = 2_718_281
-ROUNDS = 25
+# Each has its own way of hurting: a process of ours or a server gone, one that stands still, a bent network, a death
+# between two steps or in the middle of a rebuild, a bad disk, a file of the past, and two at once.
+SHORT = {
+    "kill live",
+    "kill writer",
+    "kill orders",
+    "stop writer",
+    "restart ledger",
+    "link lose reply",
+    "link half open",
+    "kill at point",
+    "stop in a rebuild",
+    "failing sync",
+    "older file",
+    "two at once",
+}
 
 
 @pytest.mark.filterwarnings("always:NOT INJECTED")
-def test_every_kind_of_fault_leaves_every_promise_kept(tmp_path: Path) -> None:
+def test_no_fault_breaks_a_promise(tmp_path: Path) -> None:
+    kinds = {kind.name for kind in all_kinds()} if NIGHTLY else SHORT
     argv = [
         sys.executable,
         "-m",
         "tests.faults.torture",
+        "--kinds",
+        ",".join(kinds),
         "--rounds",
-        str(ROUNDS),
+        str(len(kinds)),
         "--seed",
         str(SEED),
         "--without-compiler",
@@ -36,13 +55,12 @@ def test_every_kind_of_fault_leaves_every_promise_kept(tmp_path: Path) -> None:
     print(ended.stdout)
     assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-3000:]
     told = json.loads(report.read_text())
-    kinds = {each["kind"] for each in told["rounds"] if each["injected"]}
-    assert kinds == {kind.name for kind in all_kinds()} - set(told["left_out"])
+    injected = {each["kind"] for each in told["rounds"] if each["injected"]}
+    assert injected == kinds - set(told["left_out"])
     if told["left_out"]:
         warnings.warn(f"{NO_COMPILER}: {', '.join(told['left_out'])}", stacklevel=1)
     assert set(told["zeros"].values()) == {0}
-    assert told["promises"].keys() >= kinds - {"two at once"}
-    assert len(told["rounds"]) >= ROUNDS
+    assert told["promises"].keys() >= injected - {"two at once"}
 
 
 def test_without_a_compiler_a_run_says_so_at_the_start_and_runs_nothing(tmp_path: Path) -> None:

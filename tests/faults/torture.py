@@ -1,6 +1,7 @@
 """`make torture`: real processes under load, one fault a round, and after each round everything must agree.
 
-    python -m tests.faults.torture [--rounds N] [--seed N] [--only KIND] [--json FILE] [--keep] [--without-compiler]
+    python -m tests.faults.torture [--rounds N] [--seed N] [--only KIND | --kinds A,B] [--json FILE] [--keep]
+                                   [--without-compiler]
 
 Exit status 0: nothing wrong was answered, nothing was lost that was promised, and every planned fault was injected.
 2: nothing was run, because a fault that was asked for cannot be done on this machine.
@@ -189,6 +190,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--only", help="only kinds whose name holds this")
+    parser.add_argument("--kinds", help="only these, by their whole names with commas between them")
     parser.add_argument("--json", type=Path, help="where to write the report")
     parser.add_argument("--keep", action="store_true", help="leave the world's folder behind, with all logs")
     parser.add_argument("--journal", type=Path, default=None, help="folder for the journal of what clients were told")
@@ -197,6 +199,11 @@ def main() -> int:
     )
     given = parser.parse_args()
     kinds = [kind for kind in all_kinds() if given.only is None or given.only in kind.name]
+    if given.kinds is not None:
+        wanted = given.kinds.split(",")
+        if unknown := set(wanted) - {kind.name for kind in kinds}:
+            parser.error(f"no kind of fault is called {', '.join(sorted(unknown))}")
+        kinds = [kind for kind in kinds if kind.name in wanted]
     left_out = [] if compiler() else [kind.name for kind in kinds if kind.compiled]
     if left_out:
         print(f"{NO_COMPILER} (cc or gcc) on this machine, so these faults cannot be done: {', '.join(left_out)}.")

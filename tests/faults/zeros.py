@@ -25,6 +25,7 @@ _AUDITED = {
     "2": Zero.OVERSOLD,
     "3": Zero.ANSWERS,
     "4": Zero.DOUBLE,
+    "5": Zero.OVERSOLD,  # copies of a coupon
     "6": Zero.MONEY,
     "8": Zero.LOST,
     "9": Zero.LOST,

@@ -10,6 +10,7 @@ from typing import Never
 import psutil
 import pytest
 
+from gateway.children import Executed
 from gateway.supervise import ChildSpec, Stage, StartFailed, Supervisor, drain_share_s
 from tests.support.servers import eventually, eventually_now
 
@@ -69,7 +70,7 @@ def good(name: str, stage: Stage, notes: Path) -> ChildSpec:
 
 
 def supervisor(children: list[ChildSpec], on_ready: Callable[[], None], **more: object) -> Supervisor:
-    options: dict[str, object] = {"servers": None, "drain_s": 10.0, "interpreter": (sys.executable,)}
+    options: dict[str, object] = {"servers": None, "drain_s": 10.0, "starts": Executed((sys.executable,))}
     return Supervisor(children=children, on_ready=on_ready, **{**options, **more})  # type: ignore[arg-type]
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.properties.profiles import REPORT
 from tests.support.redis_server import find_redis_server, redis_server, version_of
 from tests.support.servers import SessionServers
 
@@ -22,10 +21,3 @@ def lua_server(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
         pytest.skip("NOT RUN on redis-server: it is not installed (apt-get install redis-server, or set REDIS_SERVER)")
     with redis_server(binary) as url:
         yield f"redis-server {version_of(binary)}", url
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if REPORT:
-        terminalreporter.section("properties")
-        for line in REPORT:
-            terminalreporter.write_line(line)

@@ -1,7 +1,11 @@
 """A whole gateway as a user starts it: `peakgate up` on a folder of its own, real processes, real sockets."""
 
+import asyncio
+import atexit
+import functools
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -10,28 +14,42 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gateway.admission.tokens import mint_token
+from gateway.domain.caller import Role
+from gateway.embedded.postgres import PostgresServer
+from gateway.ledger.migrate import migrate
+from gateway.ledger.shops import ShopKey, Shops, Signs
+
 PEAKGATE = str(Path(sys.executable).parent / "peakgate")
 READY_WITHIN_S = 60.0
+_ANYWHERE = random.SystemRandom()
 
 
 def free_ports(count: int) -> int:
-    """The first of `count` neighbouring ports that nobody listens on."""
+    """The first of `count` neighbouring ports that nobody listens on; below those that the system gives to whoever
+    connects, and anywhere there, so that tests that run side by side find different ones."""
     while True:
+        port = _ANYWHERE.randrange(10_000, _first_given_port() - count)
         with ExitStack() as held:
-            first = held.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
             try:
-                for offset in range(1, count):
+                for offset in range(count):
                     held.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
-            except (OSError, OverflowError):
+            except OSError:
                 continue
             return port
+
+
+def _first_given_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        return 32_768
 
 
 @dataclass
@@ -44,6 +62,7 @@ class Gateway:
     port: int = field(default_factory=lambda: free_ports(3))
     process: subprocess.Popen[str] | None = None
     ready: dict[str, Any] = field(default_factory=dict)
+    _keys: dict[tuple[str, Signs], ShopKey] = field(default_factory=dict)
 
     def start(self) -> None:
         argv = [PEAKGATE, "up", "--data", str(self.data), "--port", str(self.port), "--workers", str(self.workers)]
@@ -57,6 +76,7 @@ class Gateway:
         line = self.process.stdout.readline()
         assert line, f"peakgate up ended with {self.process.wait()}: {self.log()[-2000:]}"
         self.ready = json.loads(line)
+        self._keys.clear()
 
     def log(self) -> str:
         return (self.data.parent / "log").read_text()
@@ -83,12 +103,24 @@ class Gateway:
         )
 
     def token(self, sub: str, role: str = "viewer", *, shop: str = "shop", ttl: int = 3600) -> str:
-        argv = ("token", "--shop", shop, "--sub", sub, "--role", role, "--ttl", str(ttl))
-        return self.command(*argv).stdout.strip()
+        """As `peakgate token` signs it, without a process for each; an unknown shop is made."""
+        key = self._key(shop, Signs.VIEWER if role == "viewer" else Signs.STAFF)
+        return mint_token(kid=key.kid, secret=key.secret, shop=shop, sub=sub, role=Role(role), ttl_s=ttl)
 
     def tokens(self, sub: str, count: int, *, shop: str = "shop") -> list[str]:
-        argv = ("token", "--shop", shop, "--sub", sub, "--role", "viewer", "--count", str(count))
-        return self.command(*argv).stdout.split()
+        return [self.token(f"{sub}-{number}", shop=shop) for number in range(1, count + 1)]
+
+    def _key(self, shop: str, signs: Signs) -> ShopKey:
+        if (shop, signs) not in self._keys:
+
+            async def read() -> ShopKey:
+                async with Shops.connect(self.servers()["database_url"]) as shops:
+                    return (await shops.get_or_create(shop)).key_for(signs)
+
+            # In a thread, because who asks may have a loop that runs.
+            with ThreadPoolExecutor(1) as thread:
+                self._keys[shop, signs] = thread.submit(asyncio.run, read()).result()
+        return self._keys[shop, signs]
 
     def servers(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.data / "servers.json").read_text())
@@ -140,12 +172,40 @@ def _alive(pid: int) -> bool:
         return False
 
 
+@functools.cache
+def _made_ledger() -> Path:
+    """A PostgreSQL's folder with the schema of the ledger and nothing in it."""
+    folder = Path(tempfile.mkdtemp(prefix="peakgate-made-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+    async def make() -> None:
+        server = PostgresServer(folder=folder / "postgres", sockets=folder, logs=folder / "logs")
+        try:
+            await server.start()
+            await migrate(server.url)
+        finally:
+            await server.stop(within_s=10)
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, make()).result()
+    return folder / "postgres"
+
+
 @contextmanager
-def running_gateway(*, workers: int = 1, **environment: str) -> Iterator[Gateway]:
-    """A gateway in a temporary folder; whatever a test did to it, nothing of it is left behind."""
+def running_gateway(*, workers: int = 1, first_start: bool = False, **environment: str) -> Iterator[Gateway]:
+    """A gateway in a temporary folder; whatever a test did to it, nothing of it is left behind.
+
+    Its ledger is a copy of one that was made before, unless it is to be a `first_start`, as of an empty folder.
+    """
     folder = Path(tempfile.mkdtemp(prefix="peakgate-e2e-"))
     gateway = Gateway(data=folder / "data", environment=environment, workers=workers)
     try:
+        if not first_start:
+            gateway.data.mkdir(mode=0o700)
+            # What tells a gateway that the folder is one of its own.
+            (gateway.data / "lock").touch(mode=0o600)
+            copy = ["cp", "-a", "--reflink=auto", _made_ledger(), gateway.data / "postgres"]
+            subprocess.run(copy, check=True)
         gateway.start()
         yield gateway
     finally:

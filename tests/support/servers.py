@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -80,9 +80,11 @@ def session_servers() -> Iterator[SessionServers]:
             try:
                 yield SessionServers(runner, runner.run(servers.start()))
             finally:
-                runner.run(servers.stop())
+                # Nothing of it is wanted any more: no last checkpoint of hundreds of databases.
+                runner.run(servers.stop(within_s=0))
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        # Hundreds of thousands of files: by the system's own tool, which is quicker.
+        subprocess.run(["rm", "-rf", folder], check=False)
 
 
 def database_named(url: str, name: str) -> str:
