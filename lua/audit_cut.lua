@@ -2,9 +2,9 @@
 -- audit_cut: how a shard stands at one moment, for the audit; changes nothing.
 -- KEYS[1] shard    hash    epoch, seq, applied, released, open, opens_up_to
 -- KEYS[2] stream   stream  the entries behind the cursor are read
--- KEYS[3] answers  hash    of the sale whose fields are named
--- KEYS[4] units    hash    of the sale whose fields are named
--- KEYS[5..] sale   hash    one a sale asked for, read as a whole
+-- KEYS[3] answers  hash    of the sale whose fields are named; answers or claims of the coupon
+-- KEYS[4] units    hash    of the sale whose fields are named; viewers of the coupon
+-- KEYS[5..] sale   hash    one a sale or coupon asked for, read as a whole
 -- ARGV[1] epoch  ARGV[2] last sequence number of the ledger (the cursor)
 -- ARGV[3] most sequence numbers behind the cursor whose entries are read
 -- ARGV[4] how many fields of answers are named  ARGV[5..] these, then fields of units (a few hundred in all, or none)

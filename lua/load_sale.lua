@@ -1,9 +1,11 @@
 #!lua
 -- load_sale: give Valkey a sale that the ledger has; a sale that is there already is left as it is.
 -- KEYS[1] shard  hash  epoch, open
--- KEYS[2] sale   hash  hold, opens_at, closes_at, and per item no: price, limit, stock, left, held
+-- KEYS[2] sale   hash  hold, opens_at, closes_at, and per item no: price, limit, stock, left, held; floor and plan where
+--                       it has them
 -- ARGV[1] epoch  ARGV[2] hold  ARGV[3] opens_at ms  ARGV[4] closes_at ms
--- ARGV[5] msgpack array of items [item no, price, limit, stock]
+-- ARGV[5] msgpack array of items [item no, price, limit, stock] or [.., floor or 0, plan or '']
+--         plan: 'from ms:price;...' ascending
 -- Returns a word:
 --   loaded | there | epoch (the shard is of another one, or shut)
 local shard, sale = KEYS[1], KEYS[2]
@@ -17,6 +19,14 @@ for _, item in ipairs(cmsgpack.unpack(ARGV[5])) do
   for name, value in pairs(values) do
     fields[#fields + 1] = no .. ':' .. name
     fields[#fields + 1] = string.format('%d', value)
+  end
+  if item[5] and item[5] > 0 then
+    fields[#fields + 1] = no .. ':floor'
+    fields[#fields + 1] = string.format('%d', item[5])
+  end
+  if item[6] and item[6] ~= '' then
+    fields[#fields + 1] = no .. ':plan'
+    fields[#fields + 1] = item[6]
   end
 end
 redis.call('HSET', sale, unpack(fields))

@@ -15,6 +15,8 @@ class Act(StrEnum):
     CLOSE = "close"
     STOCK = "stock"
     PRICE = "price"
+    PLAN = "plan"
+    WINDOW = "window"
 
 
 class RoomAct(StrEnum):
@@ -35,6 +37,8 @@ class RoomAct(StrEnum):
     ALLOW_WORD = "allow_word"
     RETRACT = "retract"
     RETRACT_ALL = "retract_all"
+    LINK = "link"
+    REDEEM = "redeem"
 
 
 class ActPlace(NamedTuple):
@@ -54,7 +58,9 @@ class ActDone(Struct, frozen=True, kw_only=True):
     act: str
     actor: str
     sale: str | None = None
-    """The sale it was done to; without one the room."""
+    """The sale it was done to; without one, and without a coupon, the room."""
+    coupon: str | None = None
+    """The coupon that was dropped."""
     before: Any = None
     after: Any = None
     """None also for an act on a sale that had no effect."""

@@ -1,5 +1,6 @@
 """What the writer hands to the ledger, and what the ledger answers: the shapes of one transaction."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
@@ -25,9 +26,49 @@ class OrderColumns:
     prices: list[int] = field(default_factory=list)
     at_ms: list[int] = field(default_factory=list)
     extras: list[str | None] = field(default_factory=list)
+    claims: "ClaimsNamed | None" = None
+    """None while no order of the run names one: most batches ask nothing about coupons."""
 
     def part(self, start: int, end: int) -> "OrderColumns":
-        return OrderColumns(*(getattr(self, each.name)[start:end] for each in fields(self)))
+        columns = [getattr(self, each.name)[start:end] for each in fields(self) if each.name != "claims"]
+        part = OrderColumns(*columns)
+        part.claims = None if self.claims is None else self.claims.part(start, end)
+        return part
+
+
+@dataclass(slots=True)
+class ClaimsNamed:
+    """The claims that a run of orders redeems, beside its other columns; None for an order without one."""
+
+    discounts: list[int | None] = field(default_factory=list)
+    coupons: list[int | None] = field(default_factory=list)
+    epochs: list[int | None] = field(default_factory=list)
+    seqs: list[int | None] = field(default_factory=list)
+
+    def add(self, discount: int | None, coupon_no: int | None, epoch: int | None, seq: int | None) -> None:
+        self.discounts.append(discount)
+        self.coupons.append(coupon_no)
+        self.epochs.append(epoch)
+        self.seqs.append(seq)
+
+    def part(self, start: int, end: int) -> "ClaimsNamed":
+        return ClaimsNamed(*(getattr(self, each.name)[start:end] for each in fields(self)))
+
+
+@dataclass(slots=True)
+class ClaimColumns:
+    """A run of claims, a list a column, as the ledger's function takes them."""
+
+    seqs: list[int] = field(default_factory=list)
+    coupons: list[int] = field(default_factory=list)
+    claims: list[str] = field(default_factory=list)
+    viewers: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    values: list[int] = field(default_factory=list)
+    at_ms: list[int] = field(default_factory=list)
+
+    def part(self, start: int, end: int) -> "ClaimColumns":
+        return ClaimColumns(*(getattr(self, each.name)[start:end] for each in fields(self)))
 
 
 class AppliedOrders(NamedTuple):
@@ -35,6 +76,8 @@ class AppliedOrders(NamedTuple):
     """By sale number."""
     refused: dict[int, str]
     """By sequence number, the reason."""
+    claims: Mapping[int, tuple[str, str]] = {}
+    """By the sequence number of an order that names a claim: the claim's id, and the state it is in now."""
 
 
 class ActColumns(NamedTuple):
@@ -48,6 +91,26 @@ class ActColumns(NamedTuple):
     key: str
     fingerprint: str
     reason: str
+    text: str = ""
+
+
+class CouponActColumns(NamedTuple):
+    coupon_no: int
+    act: str
+    room_no: int
+    claim_until_ms: int
+    actor: str
+    at_ms: int
+    kind: str
+    key: str
+    fingerprint: str
+
+
+class AppliedLate(NamedTuple):
+    status: str | None
+    """The order's afterwards: `paid`, or what it is when it could not come back. None: no such order."""
+    claim: str | None
+    """The claim that the order redeems again."""
 
 
 class LateColumns(NamedTuple):

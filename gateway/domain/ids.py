@@ -7,9 +7,12 @@ this installation, so that asking for an order that Valkey lost can be told apar
   order  time ms 6 | sale number 4 | epoch 2 | sequence number 4 | check 2   -> 24 characters
   sale   time ms 6 | sale number 4 | check 2                                -> 16 characters
   room   time ms 6 | room number 4 | check 2                                -> 16 characters
+  coupon time ms 6 | coupon number 4 | check 2                              -> 16 characters
+  claim  time ms 6 | coupon number 4 | epoch 2 | sequence number 4 | check 2  -> 24 characters
   comment  time ms 6 | room number 4 | room epoch 2 | number 4 | check 2    -> 24 characters
 
-An order id says where in the shard's stream its order stands, so it can be found there before the ledger has it.
+An order id says where in the shard's stream its order stands, so it can be found there before the ledger has it; so
+does the id of a claim.
 """
 
 from binascii import Error as BinasciiError
@@ -21,6 +24,8 @@ from typing import NamedTuple, NewType
 RoomId = NewType("RoomId", str)
 SaleId = NewType("SaleId", str)
 OrderId = NewType("OrderId", str)
+CouponId = NewType("CouponId", str)
+ClaimId = NewType("ClaimId", str)
 Sku = NewType("Sku", str)
 # A viewer is the `sub` of a token: opaque, unique in its shop only.
 Viewer = NewType("Viewer", str)
@@ -46,6 +51,15 @@ class OrderPlace(NamedTuple):
     seq: int
 
 
+class ClaimPlace(NamedTuple):
+    """What a claim id says: when, of which coupon, and where in the stream of its shard."""
+
+    at_ms: int
+    coupon_no: int
+    epoch: int
+    seq: int
+
+
 class CommentPlace(NamedTuple):
     """What a comment id says; of the room's epoch only the last 16 bits, which tell neighbours apart."""
 
@@ -53,6 +67,22 @@ class CommentPlace(NamedTuple):
     room_no: int
     epoch: int
     n: int
+
+
+def sortable(raw: bytes) -> str:
+    """Whole groups of three bytes as text that sorts as they do."""
+    return b2a_base64(raw, newline=False).translate(_TO_SORTED).decode("ascii")
+
+
+def read_sortable(text: str) -> bytes | None:
+    """What `sortable` made of it, or None when that is none of its text."""
+    try:
+        encoded = text.encode("ascii")
+        if encoded.translate(None, delete=_SORTED):
+            return None
+        return a2b_base64(encoded.translate(_TO_STANDARD))
+    except (UnicodeEncodeError, BinasciiError):
+        return None
 
 
 class IdMint:
@@ -65,17 +95,13 @@ class IdMint:
 
     def _seal(self, body: bytes) -> str:
         check = blake2b(body, digest_size=_CHECK_BYTES, key=self._key).digest()
-        return b2a_base64(body + check, newline=False).translate(_TO_SORTED).decode("ascii")
+        return sortable(body + check)
 
     def _open(self, text: str, prefix: str, characters: int) -> bytes | None:
         if len(text) != len(prefix) + characters or not text.startswith(prefix):
             return None
-        try:
-            encoded = text[len(prefix) :].encode("ascii")
-            if encoded.translate(None, delete=_SORTED):
-                return None
-            raw = a2b_base64(encoded.translate(_TO_STANDARD))
-        except (UnicodeEncodeError, BinasciiError):
+        raw = read_sortable(text[len(prefix) :])
+        if raw is None:
             return None
         body = raw[:-_CHECK_BYTES]
         if blake2b(body, digest_size=_CHECK_BYTES, key=self._key).digest() != raw[-_CHECK_BYTES:]:
@@ -106,6 +132,24 @@ class IdMint:
     def read_room(self, room_id: str) -> int | None:
         """The room's number, or None when the id is not one of ours."""
         return self._number(room_id, "room_")
+
+    def coupon(self, at_ms: int, coupon_no: int) -> CouponId:
+        return CouponId("cpn_" + self._seal(_NUMBERED.pack(at_ms >> 32, at_ms & 0xFFFFFFFF, coupon_no)))
+
+    def read_coupon(self, coupon_id: str) -> int | None:
+        """The coupon's number, or None when the id is not one of ours."""
+        return self._number(coupon_id, "cpn_")
+
+    def claim(self, at_ms: int, coupon_no: int, epoch: int, seq: int) -> ClaimId:
+        return ClaimId("clm_" + self._seal(_ORDER.pack(at_ms >> 32, at_ms & 0xFFFFFFFF, coupon_no, epoch, seq)))
+
+    def read_claim(self, claim_id: str) -> ClaimPlace | None:
+        """The place a claim id names, or None when the id is not one of ours."""
+        body = self._open(claim_id, "clm_", _ORDER_CHARACTERS)
+        if body is None:
+            return None
+        high, low, coupon_no, epoch, seq = _ORDER.unpack(body)
+        return ClaimPlace((high << 32) | low, coupon_no, epoch, seq)
 
     def comment(self, at_ms: int, room_no: int, epoch: int, n: int) -> str:
         return "cmt_" + self._seal(_ORDER.pack(at_ms >> 32, at_ms & 0xFFFFFFFF, room_no, epoch & 0xFFFF, n))

@@ -5,12 +5,15 @@ from enum import StrEnum
 
 import msgspec
 
-from gateway.domain.ids import OrderId
+from gateway.domain.ids import ClaimId, ClaimPlace, OrderId
+from gateway.domain.links import Link
+from gateway.domain.pickup import Pickup
 
 MAX_QUANTITY = 1000
 MAX_META_BYTES = 600
 MAX_KEY_LENGTH = 64
-KEY_PATTERN = r"^[A-Za-z0-9\-_.:]{1,64}\Z"  # not `$`, which would let a line break pass
+# Not `$`, which would let a line break pass; nor `\Z`, which only Python knows, and the pattern is published.
+KEY_PATTERN = r"^[A-Za-z0-9\-_.:]{1,64}(?![\s\S])"
 # A request is decided within this time of its arrival or not at all, so that a tap stuck in a paused process has no
 # effect after its viewer gave up.
 DECIDE_WITHIN_S = 5.0
@@ -30,6 +33,7 @@ class OrderOutcome(StrEnum):
     ENDED = "ended"
     PAUSED = "paused"
     PRICE_CHANGED = "price_changed"
+    COUPON_UNUSABLE = "coupon_unusable"
     TOO_FAST = "too_fast"
 
 
@@ -59,6 +63,7 @@ class Verdict(StrEnum):
     ENDED = "ended"
     PAUSED = "paused"
     PRICE_CHANGED = "price_changed"
+    COUPON_UNUSABLE = "coupon_unusable"
     BACKLOG = "backlog"
 
 
@@ -82,6 +87,20 @@ class OrderRequest(msgspec.Struct, gc=False):
     """Once true, an answer that never came back means that the outcome is unknown."""
     last: "OrderAnswer | Exception | None" = None
     """The last word on a request whose earlier reply was lost; it stands once its time to be decided is over."""
+    currency: str = ""
+    """Of the sale; asked for where there is a claim."""
+    claim: ClaimPlace | None = None
+    """The claim of a coupon that the order redeems."""
+
+    @property
+    def group_no(self) -> int:
+        """What it is decided together with."""
+        return self.sale_no
+
+    @property
+    def needs_no(self) -> int:
+        """The coupon that it brings into its group besides; 0: none."""
+        return 0 if self.claim is None else self.claim.coupon_no
 
 
 class OrderAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -97,6 +116,12 @@ class OrderAnswer(msgspec.Struct, frozen=True, gc=False):
     may_return: bool = False
     opens_at_ms: int = 0
     retry_after_ms: int = 0
+    discount_minor: int = 0
+    """What the coupon takes off; `amount_minor` is less by it."""
+
+    @property
+    def took_effect(self) -> bool:
+        return self.outcome is OrderOutcome.RESERVED
 
 
 class HeldKey(msgspec.Struct, frozen=True, gc=False):
@@ -106,6 +131,7 @@ class HeldKey(msgspec.Struct, frozen=True, gc=False):
     fingerprint: str
     price_minor: int
     at_ms: int
+    discount_minor: int = 0
 
 
 class Order(msgspec.Struct, frozen=True, gc=False):
@@ -126,3 +152,10 @@ class Order(msgspec.Struct, frozen=True, gc=False):
     created_at_ms: int
     pay_by_ms: int | None
     extra: str
+    claim: ClaimId | None = None
+    """The claim of a coupon that it redeems."""
+    link: Link | None = None
+    """The link it came by and, in `pickup`, its code once it was paid: only for who shows it, who asks for them."""
+    pickup: Pickup | None = None
+    first_order: bool | None = None
+    """Whether it is its viewer's first order in the shop; for who shows it. None before that is decided."""

@@ -1,5 +1,6 @@
 """A sale: a timed offer of items, each with its price, stock and limit a viewer."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
@@ -9,6 +10,7 @@ from gateway.domain.ids import RoomId, SaleId, Sku
 MAX_ITEMS = 200
 MAX_STOCK = 100_000_000
 MAX_PRICE_MINOR = 9 * 10**12  # times the largest quantity it stays below 2^53, where Lua's numbers end
+MAX_PRICE_STEPS = 50  # of one item; the script reads them all at each call
 PAY_WITHIN_S = 300
 MIN_PAY_WITHIN_S, MIN_PAY_WITHIN_DEV_S, MAX_PAY_WITHIN_S = 60, 5, 86_400
 
@@ -34,6 +36,13 @@ class StockDisplay(StrEnum):
     HIDDEN = "hidden"
 
 
+class PriceStep(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """From this instant on an item has this price."""
+
+    from_ms: int
+    price_minor: int
+
+
 class Item(msgspec.Struct, frozen=True, gc=False):
     item_no: int
     sku: Sku
@@ -44,6 +53,22 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     list_price_minor: int | None = None
     floor_minor: int | None = None
     image_url: str | None = None
+    prices: tuple[PriceStep, ...] = ()
+    """The plan of its price, ascending; before the first step it is `price_minor`."""
+
+    def price_at(self, now_ms: int) -> int:
+        """The price in force at an instant of Valkey's clock, as the scripts judge it too."""
+        price_minor = self.price_minor
+        for step in self.prices:
+            if step.from_ms > now_ms:
+                break
+            price_minor = step.price_minor
+        return price_minor
+
+
+def plan_text(prices: Sequence[PriceStep]) -> str:
+    """A plan as the scripts spell it; empty for none."""
+    return ";".join(f"{step.from_ms}:{step.price_minor}" for step in prices)
 
 
 class Sale(msgspec.Struct, frozen=True):

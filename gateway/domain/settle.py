@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from gateway.domain.ids import ClaimPlace
+
 
 class SettleAct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One act, spelled as `settle` of the ledger reads it.
@@ -43,6 +45,9 @@ class Settled(NamedTuple):
     """The order's status afterwards; None when there is no such order."""
     changed: bool
     """The status is a new one."""
+    claim: str | None = None
+    """The claim of a coupon that is free again with it, and its state."""
+    claim_state: str | None = None
 
 
 class LatePayment(NamedTuple):
@@ -57,3 +62,8 @@ class LatePayment(NamedTuple):
     quantity: int
     retired: bool
     """The sale left Valkey."""
+    claim: ClaimPlace | None = None
+    """The claim of a coupon that the order redeems."""
+    holder: str = ""
+    """The order as claims name it, `epoch:seq` of its id."""
+    claim_id: str = ""

@@ -23,6 +23,8 @@ class ItemCut(NamedTuple):
     stock: int
     left: int
     held: int
+    floor: int
+    plan: str
 
 
 class SaleCut(NamedTuple):
@@ -36,8 +38,9 @@ class Cut(NamedTuple):
     """One moment of a shard. A shard that Valkey does not have reads as epoch 0.
 
     `entries` are those behind the cursor; None when more sequence numbers stand there than were to be read at once, or
-    when the shard is of another epoch. `sales` has those asked for that Valkey has. `answers` and `units` have what the
-    named fields hold; a field that is not there is left out. `distrusts_clocks`: the keeper has paused opening.
+    when the shard is of another epoch. `sales` and `coupons` have those asked for that Valkey has, a coupon as its
+    fields. `answers` and `units` have what the named fields hold; a field that is not there is left out.
+    `distrusts_clocks`: the keeper has paused opening.
     """
 
     now_ms: int
@@ -49,6 +52,7 @@ class Cut(NamedTuple):
     distrusts_clocks: bool
     entries: Sequence[RawEntry] | None
     sales: Mapping[int, SaleCut]
+    coupons: Mapping[int, Mapping[str, str]]
     answers: Mapping[str, str]
     units: Mapping[str, int]
 
@@ -71,24 +75,33 @@ class HotAudit:
         after: int,
         most: int,
         sales: Sequence[int] = (),
+        coupons: Sequence[int] = (),
         named_sale: int = 0,
+        named_coupon: int = 0,
         answers: Sequence[str] = (),
+        claims: Sequence[str] = (),
         units: Sequence[str] = (),
     ) -> Cut:
         """The shard behind the cursor (`epoch`, `after`) with at most `most` sequence numbers of entries.
 
-        `answers` and `units` name fields of `named_sale`. Callers keep what one call reads small: a few sales, a few
-        hundred fields."""
+        `answers` and `units` name fields of `named_sale`; of `named_coupon` they are its keys and its viewers, and
+        `claims` names its claims instead of keys, and is answered as these are. Callers keep what one call reads small:
+        a few sales, a few hundred fields."""
         keys = ShardKeys(shard)
+        named = [keys.answers(named_sale), keys.units(named_sale)]
+        if named_coupon:
+            texts = keys.coupon_claims(named_coupon) if claims else keys.coupon_answers(named_coupon)
+            named = [texts, keys.coupon_viewers(named_coupon)]
+        fields = claims or answers
         reply = await self._cut(
             [
                 keys.shard,
                 keys.stream,
-                keys.answers(named_sale),
-                keys.units(named_sale),
+                *named,
                 *(keys.sale(sale_no) for sale_no in sales),
+                *(keys.coupon(coupon_no) for coupon_no in coupons),
             ],
-            [epoch, after, most, len(answers), *map(_bytes, answers), *map(_bytes, units)],
+            [epoch, after, most, len(fields), *map(_bytes, fields), *map(_bytes, units)],
         )
         word, now_ms, facts, entries, held, had, hashes = reply
         at_epoch, seq, applied, released, is_open, opens_up_to = facts
@@ -101,8 +114,9 @@ class HotAudit:
             open=is_open == b"1",
             distrusts_clocks=opens_up_to is not None,
             entries=[_entry(id, body) for id, body in entries] if word == b"whole" else None,
-            sales={sale_no: _sale(flat) for sale_no, flat in zip(sales, hashes, strict=True) if flat},
-            answers={field: _text(value) for field, value in zip(answers, held, strict=True) if value is not None},
+            sales={sale_no: _sale(flat) for sale_no, flat in zip(sales, hashes, strict=False) if flat},
+            coupons={no: _texts(flat) for no, flat in zip(coupons, hashes[len(sales) :], strict=True) if flat},
+            answers={field: _text(value) for field, value in zip(fields, held, strict=True) if value is not None},
             units={field: _number(value) for field, value in zip(units, had, strict=True) if value is not None},
         )
 
@@ -113,6 +127,15 @@ class HotAudit:
     def scan_units(self, shard: int, sale_no: int) -> AsyncIterator[Mapping[bytes, bytes]]:
         """Units by viewer|item no in slices; see `scan_answers`."""
         return self._scan(ShardKeys(shard).units(sale_no))
+
+    def scan_claim_answers(self, shard: int, coupon_no: int) -> AsyncIterator[Mapping[bytes, bytes]]:
+        return self._scan(ShardKeys(shard).coupon_answers(coupon_no))
+
+    def scan_claim_viewers(self, shard: int, coupon_no: int) -> AsyncIterator[Mapping[bytes, bytes]]:
+        return self._scan(ShardKeys(shard).coupon_viewers(coupon_no))
+
+    def scan_claims(self, shard: int, coupon_no: int) -> AsyncIterator[Mapping[bytes, bytes]]:
+        return self._scan(ShardKeys(shard).coupon_claims(coupon_no))
 
     async def _scan(self, key: str) -> AsyncIterator[Mapping[bytes, bytes]]:
         cursor = 0
@@ -136,12 +159,28 @@ def _entry(id: bytes, body: bytes) -> RawEntry:
 def _sale(flat: Sequence[bytes]) -> SaleCut:
     fields = dict(zip(map(_text, flat[::2]), flat[1::2], strict=True))
     numbers = {int(name.partition(":")[0]) for name in fields if name.partition(":")[0].isdecimal()}
-    items = {
-        number: ItemCut(*(_number(fields.get(f"{number}:{name}", b"0")) for name in ItemCut._fields))
-        for number in numbers
-    }
+    items = {number: _item(fields, f"{number}:") for number in numbers}
     hold = _text(fields.get("hold", b""))
     return SaleCut(hold, _number(fields.get("opens_at", b"0")), _number(fields.get("closes_at", b"0")), items)
+
+
+def _item(fields: Mapping[str, bytes], prefix: str) -> ItemCut:
+    def number(name: str) -> int:
+        return _number(fields.get(prefix + name, b"0"))
+
+    return ItemCut(
+        price=number("price"),
+        limit=number("limit"),
+        stock=number("stock"),
+        left=number("left"),
+        held=number("held"),
+        floor=number("floor"),
+        plan=_text(fields.get(prefix + "plan", b"")),
+    )
+
+
+def _texts(flat: Sequence[bytes]) -> dict[str, str]:
+    return dict(zip(map(_text, flat[::2]), map(_text, flat[1::2]), strict=True))
 
 
 # The audit also reads what should not be there: bytes that are no text come back as they were when they are asked for.

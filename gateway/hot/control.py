@@ -39,10 +39,14 @@ class HotControl:
         fingerprint: str = "",
         reason: str = "",
         shop: str = "",
+        text: str = "",
         arrived_s: float | None = None,
     ) -> ActDone:
-        """Raises Conflict (closed is final), StockInUse, KeyReused, ShardClosed or Unavailable: nothing happened then.
-        Raises HotUnavailable when the reply was lost; repeating the same act is harmless."""
+        """`text`: of a plan its steps, of a window when it closes; `value` of a window is when it opens.
+
+        Raises Conflict (closed is final, or the window cannot be so), StockInUse, KeyReused, ShardClosed or
+        Unavailable: nothing happened then. Raises HotUnavailable when the reply was lost; repeating the same act is
+        harmless."""
         shard, keys = self._shard, self._shard.keys
         now_s = self._clock.monotonic()
         # A repeat after a lost reply is still the same request: its time runs from its arrival.
@@ -64,6 +68,7 @@ class HotControl:
                 shard.clock.ms_at(until_s),
                 reason,
                 shop,
+                text,
             ],
         )
         points.reach("control.script.after")
@@ -73,6 +78,10 @@ class HotControl:
                 return ActDone(epoch, seq, done == "replayed")
             case "ended":
                 raise Conflict("The sale is closed; closed is final.")
+            case "started":
+                raise Conflict("The sale has begun; when it opened stays.")
+            case "past":
+                raise Conflict("The sale would close at once, or before it opens.")
             case "in_use":
                 raise StockInUse
             case "key_reused":

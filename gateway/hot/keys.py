@@ -2,8 +2,8 @@
 
 
 class ShardKeys:
-    """The keys of one shard on the orders Valkey. What belongs to a sale is apart, so that it can be retired as a
-    whole."""
+    """The keys of one shard on the orders Valkey. What belongs to a sale or a coupon is apart, so that it can be
+    retired as a whole."""
 
     __slots__ = ("_tag", "acts", "pattern", "shard", "stream")
 
@@ -27,6 +27,18 @@ class ShardKeys:
 
     def late(self, sale_no: int) -> str:
         return f"{self._tag}:sale:{sale_no}:late"
+
+    def coupon(self, coupon_no: int) -> str:
+        return f"{self._tag}:coupon:{coupon_no}"
+
+    def coupon_answers(self, coupon_no: int) -> str:
+        return f"{self._tag}:coupon:{coupon_no}:answers"
+
+    def coupon_viewers(self, coupon_no: int) -> str:
+        return f"{self._tag}:coupon:{coupon_no}:viewers"
+
+    def coupon_claims(self, coupon_no: int) -> str:
+        return f"{self._tag}:coupon:{coupon_no}:claims"
 
 
 ROOM_SHARDS = 16

@@ -3,33 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from gateway import points
 from gateway.clock import Clock
+from gateway.domain.coupon import claim_field
 from gateway.domain.ids import IdMint
-from gateway.domain.order import DECIDE_WITHIN_S, OrderAnswer, OrderOutcome, OrderRequest, Verdict
-from gateway.errors import (
-    GatewayError,
-    HotUnavailable,
-    KeyReused,
-    NotFound,
-    Overloaded,
-    ServerUnknown,
-    ShardClosed,
-    Unavailable,
-)
+from gateway.domain.order import OrderAnswer, OrderOutcome, OrderRequest, Verdict
+from gateway.errors import GatewayError, KeyReused, NotFound, Overloaded, Unavailable
+from gateway.hot.deciding import GroupScript
 from gateway.hot.scripts import Scripts
 from gateway.hot.shard import HotShard
-
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder().decode
 
 # Outcomes that carry nothing are shared.
 _PLAIN = {
     Verdict.LIMIT_REACHED: OrderAnswer(OrderOutcome.LIMIT_REACHED),
     Verdict.ENDED: OrderAnswer(OrderOutcome.ENDED),
     Verdict.PAUSED: OrderAnswer(OrderOutcome.PAUSED),
+    Verdict.COUPON_UNUSABLE: OrderAnswer(OrderOutcome.COUPON_UNUSABLE),
 }
 
 
@@ -37,22 +25,23 @@ class HotOrders:
     """Decides groups of orders of one shard. `backlog_max`: sequence numbers the ledger may be behind."""
 
     def __init__(self, *, shard: HotShard, scripts: Scripts, mint: IdMint, clock: Clock, backlog_max: int) -> None:
-        self._shard = shard
-        self._place = scripts.named("place_orders")
+        self._keys = shard.keys
+        self._place = GroupScript(
+            shard=shard, script=scripts.named("place_orders"), clock=clock, backlog_max=backlog_max
+        )
         self._mint = mint
-        self._clock = clock
-        self._backlog_max = backlog_max
 
     async def decide(self, sale_no: int, group: Sequence[OrderRequest]) -> list[OrderAnswer | GatewayError]:
         """One answer a request, in their order. See `group.Decider` for what is raised."""
-        shard = self._shard
-        if not shard.clock.known:
-            try:
-                await shard.read_clock(self._clock.monotonic())
-            except HotUnavailable as error:
-                raise ShardClosed(str(error)) from error  # nothing was sent
-        requests = [
-            (
+        keys = self._keys
+        await self._place.know_time()
+        names = [keys.shard, keys.sale(sale_no), keys.answers(sale_no), keys.units(sale_no), keys.stream]
+        places: dict[int, int] = {}
+        """Of the coupons: the place of their first key."""
+        currency = ""
+        requests: list[tuple[str | int, ...]] = []
+        for request in group:
+            asked = (
                 request.viewer,
                 request.key,
                 request.fingerprint,
@@ -60,36 +49,18 @@ class HotOrders:
                 request.quantity,
                 request.expect_amount_minor,
                 request.extra,
-                shard.clock.ms_at(request.arrived_s + DECIDE_WITHIN_S),
+                self._place.decide_until_ms(request.arrived_s),
             )
-            for request in group
-        ]
-        keys = shard.keys
-        epoch = shard.epoch
-        points.reach("group.call.before")
-        sent_s = self._clock.monotonic()
-        try:
-            reply = await self._place(
-                [keys.shard, keys.sale(sale_no), keys.answers(sale_no), keys.units(sale_no), keys.stream],
-                [epoch, shard.seq_seen, self._backlog_max, sale_no, _pack(requests)],
-            )
-        except ServerUnknown as error:
-            shard.clock.forget()
-            raise ShardClosed(str(error)) from error  # nothing was sent
-        except HotUnavailable:
-            # What answers next may be another server with another clock.
-            shard.clock.forget()
-            raise
-        points.reach("group.call.after")
-        state, at_epoch, seq, now_ms, answers = _unpack(reply)
-        shard.clock.learn(now_ms, sent_s)
-        if state != "open":
-            if state == "behind":
-                shard.behind_in = epoch
-            shard.doubt()
-            raise ShardClosed(f"shard {shard.shard}: {state} (epoch {at_epoch}, sequence number {seq})")
-        if shard.epoch == epoch:
-            shard.seq_seen = max(shard.seq_seen, seq)
+            claim = request.claim
+            if claim is None:
+                requests.append(asked)
+                continue
+            if claim.coupon_no not in places:
+                places[claim.coupon_no] = len(names) + 1
+                names += [keys.coupon(claim.coupon_no), keys.coupon_claims(claim.coupon_no)]
+            currency = request.currency
+            requests.append((*asked, places[claim.coupon_no], claim_field(claim), claim.coupon_no))
+        epoch, now_ms, answers = await self._place.decide(names, sale_no, requests, currency)
         return [
             self._read(sale_no, request, answer, epoch, now_ms) for request, answer in zip(group, answers, strict=True)
         ]
@@ -99,18 +70,19 @@ class HotOrders:
     ) -> OrderAnswer | GatewayError:
         word = answer[0]
         if word == Verdict.RESERVED:
-            return self._reserved(sale_no, request, epoch, answer[1], now_ms, answer[2])
+            return self._reserved(sale_no, request, epoch, answer[1], now_ms, answer[2:])
         if word == Verdict.SOLD_OUT:
             return OrderAnswer(OrderOutcome.SOLD_OUT, left=answer[1], may_return=answer[2] == 1)
         if word == Verdict.REPLAYED:
-            _, of_epoch, of_seq, at_ms, price = answer
-            return self._reserved(sale_no, request, of_epoch, of_seq, at_ms, price, replayed=True)
+            return self._reserved(sale_no, request, answer[1], answer[2], answer[3], answer[4:], replayed=True)
         if (plain := _PLAIN.get(word)) is not None:
             return plain
         if word == Verdict.NOT_STARTED:
             return OrderAnswer(OrderOutcome.NOT_STARTED, opens_at_ms=answer[1])
         if word == Verdict.PRICE_CHANGED:
-            return OrderAnswer(OrderOutcome.PRICE_CHANGED, amount_minor=answer[1] * request.quantity)
+            discount_minor = answer[2] if len(answer) > 2 else 0
+            amount_minor = answer[1] * request.quantity - discount_minor
+            return OrderAnswer(OrderOutcome.PRICE_CHANGED, amount_minor=amount_minor, discount_minor=discount_minor)
         if word == Verdict.KEY_REUSED:
             return KeyReused()
         if word == Verdict.LATE:
@@ -126,15 +98,18 @@ class HotOrders:
         epoch: int,
         seq: int,
         at_ms: int,
-        price_minor: int,
+        price: list[int],
         *,
         replayed: bool = False,
     ) -> OrderAnswer:
+        # The discount stands behind the price where there is one.
+        price_minor, discount_minor = price if len(price) == 2 else (price[0], 0)
         return OrderAnswer(
             OrderOutcome.RESERVED,
             order=self._mint.order(at_ms, sale_no, epoch, seq),
             price_minor=price_minor,
-            amount_minor=price_minor * request.quantity,
+            amount_minor=price_minor * request.quantity - discount_minor,
             at_ms=at_ms,
             replayed=replayed,
+            discount_minor=discount_minor,
         )

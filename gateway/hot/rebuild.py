@@ -135,9 +135,15 @@ class HotRebuild:
 
     async def has_sales(self, sale_nos: Sequence[int]) -> bool:
         """Whether every one of them is there."""
+        return await self._has([self._keys.sale(sale_no) for sale_no in sale_nos])
+
+    async def has_coupons(self, coupon_nos: Sequence[int]) -> bool:
+        return await self._has([self._keys.coupon(coupon_no) for coupon_no in coupon_nos])
+
+    async def _has(self, keys: Sequence[str]) -> bool:
         with hot_errors():
-            for at in range(0, len(sale_nos), _KEYS_AT_ONCE):
-                names = [self._keys.sale(sale_no) for sale_no in sale_nos[at : at + _KEYS_AT_ONCE]]
+            for at in range(0, len(keys), _KEYS_AT_ONCE):
+                names = keys[at : at + _KEYS_AT_ONCE]
                 if await self._client.exists(*names) != len(names):
                     return False
         return True
@@ -174,6 +180,18 @@ class HotRebuild:
 
     async def fill_units(self, token: int, sale_no: int, fields: Sequence[str]) -> None:
         await self._fill_part(token, self._keys.units(sale_no), fields)
+
+    async def fill_coupon(self, token: int, coupon_no: int, fields: Sequence[str]) -> None:
+        await self._fill_part(token, self._keys.coupon(coupon_no), fields)
+
+    async def fill_coupon_answers(self, token: int, coupon_no: int, fields: Sequence[str]) -> None:
+        await self._fill_part(token, self._keys.coupon_answers(coupon_no), fields)
+
+    async def fill_coupon_viewers(self, token: int, coupon_no: int, fields: Sequence[str]) -> None:
+        await self._fill_part(token, self._keys.coupon_viewers(coupon_no), fields)
+
+    async def fill_coupon_claims(self, token: int, coupon_no: int, fields: Sequence[str]) -> None:
+        await self._fill_part(token, self._keys.coupon_claims(coupon_no), fields)
 
     async def fill_acts(self, token: int, fields: Sequence[str]) -> None:
         await self._fill_part(token, self._keys.acts, fields)

@@ -1,4 +1,5 @@
-"""The binding of `lua/retire_sale.lua`, and what Valkey remembers of hosts' acts beyond its need."""
+"""The bindings of `lua/retire_sale.lua` and `lua/retire_coupon.lua`, and what Valkey remembers of hosts' acts
+beyond its need."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -15,7 +16,7 @@ _SCAN_COUNT = 1000
 
 
 class Retiring(StrEnum):
-    """The words of the script."""
+    """The words of the scripts; that of coupons has no `settled` and no `busy`."""
 
     SETTLED = "settled"
     DROPPED = "dropped"
@@ -30,6 +31,7 @@ class HotRetirement:
         self._shard = shard
         self._client = client
         self._retire = scripts.named("retire_sale")
+        self._retire_coupon = scripts.named("retire_coupon")
 
     async def look(self, sale_no: int, sold: Sequence[tuple[int, int]]) -> Retiring:
         """Whether the sale may leave Valkey; `sold` are the ledger's units of every item."""
@@ -38,6 +40,13 @@ class HotRetirement:
     async def drop(self, sale_no: int, sold: Sequence[tuple[int, int]]) -> Retiring:
         """Forgets the sale if it may; a repeat finds it gone."""
         return await self._call(sale_no, "drop", sold)
+
+    async def drop_coupon(self, coupon_no: int) -> Retiring:
+        """Forgets the coupon if it is over by Valkey's time (`dropped`, else `running`); a repeat finds it gone."""
+        keys = self._shard.keys
+        names = [keys.coupon_answers(coupon_no), keys.coupon_viewers(coupon_no), keys.coupon_claims(coupon_no)]
+        word = await self._retire_coupon([keys.shard, keys.coupon(coupon_no), *names], [self._shard.epoch])
+        return Retiring(word.decode())
 
     async def forget_acts(self, *, up_to: tuple[int, int]) -> int:
         """Forgets the keys of acts up to a place (epoch, sequence number) that the ledger remembers them from; how many

@@ -18,6 +18,7 @@ _read_ticked = msgspec.msgpack.Decoder(tuple[str, int, int, int, int, list[list[
 _read_pin = msgspec.msgpack.Decoder(dict[str, Any]).decode
 # Keys in one call that compares rooms: some hundred take well under a millisecond of the server.
 _WHERE_AT_ONCE = 500
+_CROWD_FACTS = ("epoch", "slot", "peak", "peak_was")
 _FACTS = ("epoch", "seq", "likes", "viewers", "slow_mode_s", "comments", "pin", "rules")
 
 
@@ -48,6 +49,15 @@ class Where(NamedTuple):
     rules: int
 
 
+class Crowded(NamedTuple):
+    """What an interval of samples was like."""
+
+    viewers: int
+    """Sockets in the processes that live."""
+    peak: int
+    """The most in the interval that ended last."""
+
+
 class HotRooms:
     """What one process does with rooms. `process` is its name, another one at each start."""
 
@@ -55,7 +65,7 @@ class HotRooms:
         self, *, client: Client, scripts: Scripts, process: str, reading_rate: float, archive_max: int
     ) -> None:
         self._client = client
-        self._process = process
+        self.process = process
         self._reading_rate = reading_rate
         self._archive_max = archive_max
         self._open = scripts.named("open_room")
@@ -96,7 +106,7 @@ class HotRooms:
         news = stock or {}
         brought = (
             room_no,
-            self._process,
+            self.process,
             interval_ms,
             int(at_once),
             self._reading_rate,
@@ -159,7 +169,7 @@ class HotRooms:
         self, room_no: int, *, sockets: int, interval_ms: int, alive: Sequence[str], young_ms: int
     ) -> Counted:
         keys = RoomKeys(room_no)
-        reply = await self._count([keys.room, keys.crowd], [self._process, sockets, interval_ms, young_ms, *alive])
+        reply = await self._count([keys.room, keys.crowd], [self.process, sockets, interval_ms, young_ms, *alive])
         word, epoch, seq, viewers, is_news, rules = reply
         return Counted(str(word, "ascii"), epoch, seq, viewers, bool(is_news), rules)
 
@@ -174,11 +184,37 @@ class HotRooms:
             told: list[Any] = await self._client.hmget(RoomKeys(room_no).crowd, fields)
         return sum(int(count.split(b"|")[0]) for count in told if count is not None)
 
+    async def crowds(self, room_nos: Sequence[int], *, interval_ms: int) -> tuple[int, dict[int, Crowded]]:
+        """When the interval that ended last began, and what it was like in each room; those Valkey lacks are left
+        out."""
+        with hot_errors():
+            seconds, micros = await self._client.time()
+            now_ms = seconds * 1000 + micros // 1000
+            names: list[Any] = await self._client.zrangebyscore(PROCESSES, now_ms, "+inf")
+            fields = [f"c:{name.decode()}" for name in names]
+            pipe = self._client.pipeline(transaction=False)
+            for room_no in room_nos:
+                pipe.hmget(RoomKeys(room_no).room, _CROWD_FACTS)
+                # Without a process that lives there is nobody to ask for.
+                pipe.hmget(RoomKeys(room_no).crowd, fields or ["c:"])
+            replies: list[list[Any]] = await pipe.execute()
+        slot = now_ms // interval_ms
+        found: dict[int, Crowded] = {}
+        for room_no, facts, told in zip(room_nos, replies[::2], replies[1::2], strict=True):
+            if facts[0] is None:
+                continue
+            viewers = sum(int(count.split(b"|")[0]) for count in told if count is not None)
+            counted_in, peak, peak_was = (int(fact or 0) for fact in facts[1:])
+            # Nobody counted since the interval began: it was all the time as it is now.
+            most = {slot: peak_was, slot - 1: peak}.get(counted_in, viewers)
+            found[room_no] = Crowded(viewers, most)
+        return (slot - 1) * interval_ms, found
+
     async def seats(
         self, room_no: int, *, alive: Sequence[str], most: int, left: Sequence[str], asking: Sequence[str]
     ) -> list[bool]:
         """Gives back the seats of who left, and says of each who asks whether one was taken."""
-        brought = (self._process, list(alive), most, list(left), list(asking))
+        brought = (self.process, list(alive), most, list(left), list(asking))
         return [bool(taken) for taken in await self._seats([RoomKeys(room_no).seats], [_pack(brought)])]
 
     async def where(self, room_nos: Sequence[int]) -> dict[int, Where]:
@@ -197,7 +233,7 @@ class HotRooms:
 
     async def beat(self, lives_ms: int) -> list[str]:
         """Says that this process lives for a while longer (0: no more); who else does."""
-        return [str(name, "ascii") for name in await self._beat([PROCESSES], [self._process, lives_ms])]
+        return [str(name, "ascii") for name in await self._beat([PROCESSES], [self.process, lives_ms])]
 
     async def read(self, room_no: int, *, after: int = 0) -> tuple[RoomFacts | None, list[bytes]]:
         """The room as it stands at one moment, with the packed ticks it still has behind the tick `after`."""

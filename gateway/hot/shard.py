@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.domain.sale import ItemCounts, Sale
+from gateway.domain.sale import ItemCounts, Sale, plan_text
 from gateway.errors import HotUnavailable, ShardClosed
 from gateway.hot.connect import Client, hot_errors
 from gateway.hot.keys import ShardKeys
@@ -77,7 +77,17 @@ class HotShard:
 
     async def load_sale(self, sale: Sale) -> None:
         """Gives Valkey a sale of the ledger; harmless when it is there. Raises ShardClosed when the shard is shut."""
-        items = [[item.item_no, item.price_minor, item.limit_per_viewer, item.stock] for item in sale.items]
+        items = [
+            [
+                item.item_no,
+                item.price_minor,
+                item.limit_per_viewer,
+                item.stock,
+                item.floor_minor or 0,
+                plan_text(item.prices),
+            ]
+            for item in sale.items
+        ]
         word = await self._load(
             [self.keys.shard, self.keys.sale(sale.sale_no)],
             [self.epoch, str(sale.hold), sale.opens_at_ms, sale.closes_at_ms, _pack(items)],

@@ -93,7 +93,7 @@ class HeldAnswers:
             if answer is None:
                 found.append(None)
             else:
-                _, epoch, seq, at_ms, _ = answer.split(b"|")
+                _, epoch, seq, at_ms, *_ = answer.split(b"|")
                 found.append((int(epoch), int(seq), int(at_ms)))
         return found, bool(is_there)
 

@@ -9,10 +9,14 @@ Here: reading in this order, folding, judging. Not here: how the stores are read
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import TypeVar
 
 from gateway.errors import NotFound
+from gateway.keeper.audit_claims import ClaimNames
+from gateway.keeper.audit_coupons import CouponMoment, judge_coupon
+from gateway.keeper.audit_figures import figures_of
 from gateway.keeper.audit_judge import (
     LIVE,
     Findings,
@@ -25,9 +29,10 @@ from gateway.keeper.audit_judge import (
     judge_shard,
     shard_moment,
 )
-from gateway.keeper.audit_names import MOST_BEHIND, Names, Suspects
-from gateway.keeper.audit_ports import Hot, ItemRow, Ledger, MoneyRow, ParkedRow, Snapshot, SumRow
+from gateway.keeper.audit_names import MOST_BEHIND, Names
+from gateway.keeper.audit_ports import Hot, Ledger, Snapshot
 from gateway.keeper.audit_report import (
+    BY_CLAIM,
     BY_NAME,
     LISTED,
     OF_MONEY,
@@ -35,12 +40,13 @@ from gateway.keeper.audit_report import (
     ON_THE_CUT,
     AuditReport,
     Figures,
-    Money,
     Rule,
 )
 
 # Sales whose counters one cut reads; each has at most a thousand fields.
 SALES_A_CUT = 16
+# Coupons whose counters one cut reads, in the same way.
+COUPONS_A_CUT = 50
 # How often a cut is taken before it is said that there is none just now.
 CUTS = 5
 PAUSE_S = 0.2
@@ -49,6 +55,7 @@ _LISTS = {
     "holdings": (Rule.HOLDINGS, Rule.LIMITS),
     "keys": (Rule.KEYS,),
     "orders": (Rule.AMOUNTS, Rule.PRICES, Rule.STATES),
+    "discounts": (Rule.DISCOUNTS,),
     "deadlines": (Rule.DEADLINES,),
     "overdue": (Rule.OVERDUE,),
     "transactions": (Rule.TRANSACTIONS,),
@@ -58,6 +65,13 @@ _LISTS = {
     "revived": (Rule.REVIVED,),
     "refunds": (Rule.REFUNDS,),
     "money_of_orders": (Rule.MONEY_OF_ORDERS,),
+}
+
+_CLAIM_LISTS = {
+    "claim_holdings": (Rule.CLAIM_HOLDINGS, Rule.CLAIM_LIMITS),
+    "claim_keys": (Rule.CLAIM_KEYS,),
+    "claim_states": (Rule.CLAIM_STATES,),
+    "redeemed": (Rule.REDEEMED,),
 }
 
 _T = TypeVar("_T")
@@ -74,6 +88,7 @@ class Auditor:
         self._hot = hot
         self._most_behind = most_behind
         self._pause_s = pause_s
+        self._claim_names = ClaimNames(ledger=ledger, hot=hot, most_behind=most_behind, pause_s=pause_s)
         self._names = Names(ledger=ledger, hot=hot, most_behind=most_behind, pause_s=pause_s)
         self._floors: dict[tuple[int, int], int] | None = None
         """Where the audits of what runs have found the numbers whole."""
@@ -86,51 +101,82 @@ class Auditor:
             findings = Findings()
             async with self._ledger.snapshot() as snapshot:
                 plan = await snapshot.plan(sale, running=running)
+                coupon_plan = await snapshot.plan_coupons(sale, running=running)
             if sale is not None and not plan:
                 raise NotFound("There is no such sale.", param="sale")
             async with self._ledger.snapshot() as snapshot:
-                shards, sales = await self._take_cut(snapshot, plan, whole_shards=sale is None)
+                shards, sales, coupons = await self._take_cut(snapshot, plan, coupon_plan, whole_shards=sale is None)
                 waits = any(each.why_not for each in shards) or (
                     final and any(each.pending_rows or each.cut.seq > each.row.last_seq for each in shards)
                 )
                 if not waits or again == 0:
                     figures = await self._judge(
-                        snapshot, shards, sales, findings, running=running, one=sale is not None
+                        snapshot, shards, sales, coupons, findings, running=running, one=sale is not None
                     )
                     suspects = [
                         await self._names.scan(snapshot, each, findings)
                         for each in sales
                         if each.hot is not None and not each.shard.why_not
                     ]
+                    claim_suspects = [
+                        await self._claim_names.scan(snapshot, coupon, findings)
+                        for coupon in coupons
+                        if coupon.hot is not None and not coupon.shard.why_not
+                    ]
                     break
             await asyncio.sleep(self._pause_s)
         await self._judge_moments(shards, sales, findings, final=final)
-        await self._look_again(suspects, findings)
+        for suspect in suspects:
+            await self._names.look_again(suspect, findings)
+        for claim_suspect in claim_suspects:
+            await self._claim_names.look_again(claim_suspect, findings)
         ids = {each.row.sale_no: each.row.sale for each in sales}
         checks = [findings[rule].check(rule, ids) for rule in Rule if final or rule is not Rule.DRAINED]
         return AuditReport(holds=all(check.holds for check in checks), checks=checks, figures=figures)
 
     async def _take_cut(
-        self, snapshot: Snapshot, plan: Sequence[tuple[int, int]], *, whole_shards: bool
-    ) -> tuple[list[ShardMoment], list[SaleMoment]]:
-        """The ledger's cursors, then at once Valkey: a moment a shard, and for its sales the moment they were read in.
-        The longer it takes between them, the likelier is a release that Valkey has and the snapshot does not."""
-        by_shard: defaultdict[int, list[int]] = defaultdict(list)
-        for shard, sale_no in plan:
-            by_shard[shard].append(sale_no)
-        taken: list[tuple[ShardMoment, list[int]]] = []
+        self,
+        snapshot: Snapshot,
+        plan: Sequence[tuple[int, int]],
+        coupon_plan: Sequence[tuple[int, int]],
+        *,
+        whole_shards: bool,
+    ) -> tuple[list[ShardMoment], list[SaleMoment], list[CouponMoment]]:
+        """The ledger's cursors, then at once Valkey: a moment a shard, and for its sales and coupons the moment they
+        were read in. The longer it takes between them, the likelier is a release that Valkey has and the snapshot does
+        not."""
+        by_shard, coupons_of = _by_shard(plan), _by_shard(coupon_plan)
+        taken: list[tuple[ShardMoment, list[int], list[int]]] = []
         for row in await snapshot.shards():
             if row.shard not in by_shard and not whole_shards:
                 continue
-            for part in _parts(by_shard[row.shard], SALES_A_CUT) or [[]]:
+            parts = zip_longest(
+                _parts(by_shard[row.shard], SALES_A_CUT) or [[]],
+                _parts(coupons_of[row.shard], COUPONS_A_CUT),
+                fillvalue=list[int](),
+            )
+            for part, coupon_part in parts:
                 cut = await self._hot.cut(
-                    row.shard, epoch=row.epoch, after=row.last_seq, most=self._most_behind, sales=part
+                    row.shard,
+                    epoch=row.epoch,
+                    after=row.last_seq,
+                    most=self._most_behind,
+                    sales=part,
+                    coupons=coupon_part,
                 )
-                taken.append((shard_moment(row, cut), part))
+                taken.append((shard_moment(row, cut), part, coupon_part))
         rows = {row.sale_no: row for row in await snapshot.sales([sale_no for _, sale_no in plan])}
-        pending = await snapshot.pending({(moment.row.shard, moment.cut.released) for moment, _ in taken})
-        sales = []
-        for moment, part in taken:
+        told = {(moment.row.shard, moment.cut.released) for moment, *_ in taken}
+        pending = await snapshot.pending(told)
+        refused = {(row.shard, row.after, row.coupon_no): row for row in await snapshot.pending_claims(told)}
+        found = {row.coupon.coupon_no: row for row in await snapshot.coupons([no for _, no in coupon_plan])}
+        sales, coupons = [], []
+        for moment, part, coupon_part in taken:
+            for coupon_no in coupon_part:
+                coupons.append(CouponMoment(found[coupon_no], moment))
+                left = refused.get((moment.row.shard, moment.cut.released, coupon_no))
+                if left is not None:
+                    moment.refused_claims[coupon_no] = (left.claims, left.worth_minor)
             for waiting in pending:
                 if (waiting.shard, waiting.after) == (moment.row.shard, moment.cut.released):
                     moment.pending[waiting.sale_no, waiting.item_no][waiting.kind] += waiting.units
@@ -138,15 +184,17 @@ class Auditor:
             sales += [SaleMoment(rows[sale_no], moment) for sale_no in part]
             row = moment.row
             known = row.last_seq or row.outbox_no or any(rows[sale_no].loaded_epoch for sale_no in part)
+            known = known or any(found[coupon_no].loaded_epoch for coupon_no in coupon_part)
             if moment.cut.epoch == 0 and row.epoch == 1 and not known:
                 moment.untouched, moment.why_not = True, ""
-        return [moment for moment, _ in taken], sales
+        return [moment for moment, *_ in taken], sales, coupons
 
     async def _judge(
         self,
         snapshot: Snapshot,
         shards: Sequence[ShardMoment],
         sales: Sequence[SaleMoment],
+        coupons: Sequence[CouponMoment],
         findings: Findings,
         *,
         running: bool,
@@ -178,10 +226,12 @@ class Auditor:
                 received[sum_of.sale_no][sum_of.state] = sum_of.amount_minor
         for each in sales:
             judge_money(each.row, received[each.row.sale_no], paid[each.row.sale_no], findings)
-        distrusted = await self._judge_lists(snapshot, sales, findings)
+        for coupon in coupons:
+            judge_coupon(coupon, findings)
+        distrusted = await self._judge_lists(snapshot, sales, coupons, findings)
         await self._judge_numbers(snapshot, by_shard, findings, running=running)
         parked, parked_in_all = await snapshot.parked(by_shard.keys(), most=LISTED)
-        figures = _figures(by_shard.values(), sales, items, sums, money, parked, parked_in_all)
+        figures = figures_of(by_shard.values(), sales, items, sums, coupons, money, parked, parked_in_all)
         of_sales = f"{len(sales)} sales, {len(items)} items, {sum(figures.orders.values())} orders"
         of_shards = f"{len(by_shard)} shards, {figures.backlog} behind the cursor, {parked_in_all} parked"
         for rule in Rule:
@@ -208,18 +258,25 @@ class Auditor:
                 judge_sale(each, findings)
         for moment in shards:
             if moment.why_not:
-                findings.not_now((*ON_THE_CUT, *BY_NAME), moment.why_not)
+                findings.not_now((*ON_THE_CUT, *BY_NAME, *BY_CLAIM), moment.why_not)
 
-    async def _judge_lists(self, snapshot: Snapshot, sales: Sequence[SaleMoment], findings: Findings) -> str:
+    async def _judge_lists(
+        self,
+        snapshot: Snapshot,
+        sales: Sequence[SaleMoment],
+        coupons: Sequence[CouponMoment],
+        findings: Findings,
+    ) -> str:
         """Answers the shards whose clocks are not trusted: nothing expires there, and nothing is overdue."""
         every = [each.row.sale_no for each in sales]
         timely = [each.row.sale_no for each in sales if not each.shard.cut.distrusts_clocks]
         for what, rules in _LISTS.items():
             found = await snapshot.off(what, timely if what == "overdue" else every, most=LISTED)
-            for rule in rules:
-                listed = found.get(rule.label)
-                if listed is not None:
-                    findings[rule].add(*listed.texts, total=listed.total, sales=listed.sales)
+            findings.add_listed(rules, found)
+        coupon_nos = [each.coupon_no for each in coupons]
+        for what, rules in _CLAIM_LISTS.items():
+            found = await snapshot.off_claims(what, coupon_nos, every, most=LISTED)
+            findings.add_listed(rules, found)
         return ", ".join(sorted({str(each.row.shard) for each in sales if each.shard.cut.distrusts_clocks}))
 
     async def _judge_numbers(
@@ -244,78 +301,12 @@ class Auditor:
             found = await snapshot.numbers_off(sorted(set(off)), floors, most=LISTED)
             findings[Rule.NUMBERS].add(*found.texts, total=found.total)
 
-    async def _look_again(self, suspects: Sequence[Suspects], findings: Findings) -> None:
-        for each in suspects:
-            await self._names.look_again(each, findings)
 
-
-def _figures(
-    shards: Iterable[ShardMoment],
-    sales: Sequence[SaleMoment],
-    items: Sequence[ItemRow],
-    sums: Sequence[SumRow],
-    payments: Sequence[MoneyRow],
-    parked: Sequence[ParkedRow],
-    parked_in_all: int,
-) -> Figures:
-    orders: Counter[str] = Counter()
-    units: Counter[str] = Counter()
-    for row in sums:
-        orders[row.status] += row.orders
-        units[row.status] += row.units
-    by_no = {each.row.sale_no: each for each in sales}
-    stock = left = waiting = releasing = 0
-    for item in items:
-        sale, place = by_no[item.sale_no], (item.sale_no, item.item_no)
-        hot = sale.hot.items.get(item.item_no) if sale.hot is not None else None
-        # What Valkey does not have sells nothing, so the ledger knows what is left.
-        left += item.stock - item.held - item.sold if hot is None else hot.left
-        stock += item.stock + sale.shard.behind.stock[place]
-        waiting += sale.shard.behind.units(place)
-        releasing += sale.shard.releasing(place) if hot is not None else 0
-    states: Counter[str] = Counter()
-    for each in payments:
-        states[each.state] += each.payments
-    return Figures(
-        sales=len(sales),
-        orders=dict(orders),
-        units=dict(units),
-        stock=stock,
-        left=left,
-        held=sum(item.held for item in items),
-        sold=sum(item.sold for item in items),
-        waiting=waiting,
-        releasing=releasing,
-        backlog=sum(max(0, moment.cut.seq - moment.row.last_seq) for moment in shards if not moment.row.rebuilding),
-        parked=parked_in_all,
-        parked_entries=[
-            f"shard {row.shard} epoch {row.epoch}: {row.first_seq} to {row.last_seq}: {row.reason}" for row in parked
-        ],
-        payments=dict(states),
-        money=_money(by_no, sums, payments),
-    )
-
-
-def _money(
-    sales: Mapping[int, SaleMoment], sums: Collection[SumRow], payments: Collection[MoneyRow]
-) -> dict[str, Money]:
-    money: defaultdict[str, Money] = defaultdict(Money)
-    for row in sums:
-        if row.status == "paid":
-            money[sales[row.sale_no].row.currency].paid_orders_minor += row.amount_minor
-    for each in payments:
-        of = money["?" if each.sale_no is None else sales[each.sale_no].row.currency]
-        of.received_minor += each.amount_minor
-        match each.state:
-            case "applied":
-                of.applied_minor += each.amount_minor
-            case "waiting":
-                of.waiting_minor += each.amount_minor
-            case "refund_due":
-                of.refund_due_minor += each.amount_minor
-            case "refunded":
-                of.refunded_minor += each.amount_minor
-    return dict(money)
+def _by_shard(plan: Iterable[tuple[int, int]]) -> defaultdict[int, list[int]]:
+    numbers: defaultdict[int, list[int]] = defaultdict(list)
+    for shard, number in plan:
+        numbers[shard].append(number)
+    return numbers
 
 
 def _parts(rows: Sequence[_T], most: int) -> list[list[_T]]:

@@ -7,9 +7,31 @@ from dataclasses import dataclass, field
 import msgspec
 
 from gateway.keeper.audit_ports import RawEntry
-from gateway.wire.entries import ActEntry, LateEntry, OrdersEntry, decode
+from gateway.wire.entries import ActEntry, ClaimsEntry, CouponActEntry, LateEntry, OrdersEntry, decode
 
 _HOLDS = {"pause": "paused", "close": "closed", "open": "active", "resume": "active"}
+
+
+@dataclass(slots=True)
+class ClaimsBehind:
+    """What the entries behind the cursor add to one coupon."""
+
+    claims: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Value and viewer, by the claim as Valkey spells it."""
+    answers: dict[str, str] = field(default_factory=dict)
+    """As in Valkey's hash."""
+    viewers: Counter[str] = field(default_factory=Counter)
+    """As in Valkey's hash."""
+    holders: dict[str, str] = field(default_factory=dict)
+    """Orders that redeem claims, old ones too."""
+    dropped_ms: int | None = None
+    """The earliest time at which an act opened it."""
+    until_ms: int | None = None
+    """Set by the last act."""
+
+    @property
+    def worth_minor(self) -> int:
+        return sum(value for value, _ in self.claims.values())
 
 
 @dataclass(slots=True)
@@ -27,11 +49,19 @@ class Behind:
     holds: dict[int, str] = field(default_factory=dict)
     """Set by acts, by sale number."""
     opened_ms: dict[int, int] = field(default_factory=dict)
-    """The earliest time at which an act opened the sale, by sale number."""
+    """The earliest time at which an act opened the sale, by sale number; since its window was set."""
+    windows: dict[int, tuple[int, str]] = field(default_factory=dict)
+    """Set by acts, by sale number: when it opens and closes."""
+    plans: dict[tuple[int, int], str] = field(default_factory=dict)
+    """Set by acts, by (sale number, item number); empty where one was ended."""
     answers: defaultdict[int, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     """By sale number, as in Valkey's hash."""
     viewers: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """Units by sale number, as in Valkey's hash."""
+    coupons: defaultdict[int, "ClaimsBehind"] = field(default_factory=lambda: defaultdict(ClaimsBehind))
+    """By coupon number."""
+    revived_orders: list[tuple[int, str]] = field(default_factory=list)
+    """(sale number, order id), which hold their claims again where they name one."""
     gaps: list[str] = field(default_factory=list)
     trimmed: str = ""
 
@@ -68,6 +98,13 @@ def fold(entries: Iterable[RawEntry], *, epoch: int, after: int, seq: int) -> Be
             case LateEntry():
                 behind.revived[entry.sale_no, entry.item_no] += entry.quantity
                 behind.viewers[entry.sale_no][f"{entry.viewer}|{entry.item_no}"] += entry.quantity
+                behind.revived_orders.append((entry.sale_no, entry.order_id))
+            case ClaimsEntry():
+                _fold_claims(behind.coupons[entry.coupon_no], entry, epoch, after)
+            case CouponActEntry():
+                coupon = behind.coupons[entry.coupon_no]
+                coupon.dropped_ms = min(entry.at_ms, coupon.dropped_ms or entry.at_ms)
+                coupon.until_ms = entry.claim_until_ms
             case ActEntry():
                 _fold_act(behind, entry)
     if at == after < seq:
@@ -83,9 +120,19 @@ def _fold_orders(behind: Behind, entry: OrdersEntry, epoch: int, after: int) -> 
         if seq > after:
             behind.ordered[sale_no, order.item_no] += order.quantity
             viewers[f"{order.viewer}|{order.item_no}"] += order.quantity
-            answers[f"{order.viewer}|{order.key}"] = (
-                f"{order.fingerprint}|{epoch}|{seq}|{entry.at_ms}|{order.price_minor}"
-            )
+            answer = f"{order.fingerprint}|{epoch}|{seq}|{entry.at_ms}|{order.price_minor}"
+            if order.coupon_no:
+                answer += f"|{order.discount_minor}"
+                behind.coupons[order.coupon_no].holders[order.claim] = f"{epoch}:{seq}"
+            answers[f"{order.viewer}|{order.key}"] = answer
+
+
+def _fold_claims(coupon: ClaimsBehind, entry: ClaimsEntry, epoch: int, after: int) -> None:
+    for seq, claim in enumerate(entry.claims, entry.first):
+        if seq > after:
+            coupon.claims[f"{epoch}|{seq}"] = (claim.value_minor, claim.viewer)
+            coupon.viewers[claim.viewer] += 1
+            coupon.answers[f"{claim.viewer}|{claim.key}"] = f"{epoch}|{seq}|{entry.at_ms}|{claim.value_minor}"
 
 
 def _fold_act(behind: Behind, entry: ActEntry) -> None:
@@ -94,6 +141,12 @@ def _fold_act(behind: Behind, entry: ActEntry) -> None:
         behind.stock[place] += entry.value
     elif entry.act == "price":
         behind.prices[place] = entry.value
+        behind.plans[place] = ""
+    elif entry.act == "plan":
+        behind.plans[place] = entry.text
+    elif entry.act == "window":
+        behind.windows[sale_no] = (entry.value, entry.text)
+        behind.opened_ms.pop(sale_no, None)
     else:
         behind.holds[sale_no] = _HOLDS.get(entry.act, "active")
         if entry.act == "open":

@@ -5,7 +5,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.keeper.audit_fold import Behind, fold
-from gateway.keeper.audit_ports import AnswerRow, Cut, ItemCut, ItemRow, OutboxRow, SaleCut, SaleRow, ShardRow
+from gateway.keeper.audit_ports import (
+    AnswerRow,
+    Cut,
+    ItemCut,
+    ItemRow,
+    Listed,
+    OutboxRow,
+    SaleCut,
+    SaleRow,
+    ShardRow,
+)
 from gateway.keeper.audit_report import LISTED, Check, Rule
 
 LIVE = ("confirmed", "paid")
@@ -52,6 +62,13 @@ class Findings(defaultdict[Rule, Finding]):
     def __init__(self) -> None:
         super().__init__(Finding)
 
+    def add_listed(self, rules: Iterable[Rule], found: Mapping[str, Listed]) -> None:
+        """What a query of the ledger found wrong, by the label of the rule."""
+        for rule in rules:
+            listed = found.get(rule.label)
+            if listed is not None:
+                self[rule].add(*listed.texts, total=listed.total, sales=listed.sales)
+
     def not_now(self, rules: Iterable[Rule], why: str) -> None:
         for rule in rules:
             self[rule].not_now = why
@@ -70,6 +87,8 @@ class ShardMoment:
     pending: defaultdict[tuple[int, int], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """What the ledger ended and Valkey may not have been told: units by (sale number, item number) and kind."""
     pending_rows: int = 0
+    refused_claims: defaultdict[int, tuple[int, int]] = field(default_factory=lambda: defaultdict(lambda: (0, 0)))
+    """Claims that the ledger refused and Valkey may not have been told of: how many and their worth, by coupon."""
 
     def releasing(self, place: tuple[int, int]) -> int:
         """Units to be sold again."""
@@ -167,10 +186,14 @@ def judge_sale(sale: SaleMoment, findings: Findings) -> None:
         return
     if sale.shard.why_not:
         return
+    opens_at_ms, closes_at_ms = row.opens_at_ms, row.closes_at_ms
+    if row.sale_no in behind.windows:
+        opens_at_ms, closes_at = behind.windows[row.sale_no]
+        closes_at_ms = int(closes_at) if closes_at.isdecimal() else -1
     wanted = (
         behind.holds.get(row.sale_no, row.hold),
-        min(row.opens_at_ms, behind.opened_ms.get(row.sale_no, row.opens_at_ms)),
-        row.closes_at_ms,
+        min(opens_at_ms, behind.opened_ms.get(row.sale_no, opens_at_ms)),
+        closes_at_ms,
     )
     if (hot.hold, hot.opens_at_ms, hot.closes_at_ms) != wanted:
         findings[Rule.OFFER].add(
@@ -228,11 +251,13 @@ def _compare_item(
             f"held {hot.held} in Valkey, {confirmed} confirmed + {ordered} waiting + {unholding} of the outbox",
         )
     price = behind.prices.get(place, item.price_minor)
-    if (hot.price, hot.limit) != (price, item.limit_per_viewer):
+    found = (hot.price, hot.limit, hot.floor, hot.plan)
+    wanted = (price, item.limit_per_viewer, item.floor_minor, behind.plans.get(place, item.plan))
+    if found != wanted:
         yield (
             Rule.OFFER,
-            f"price {hot.price}, limit {hot.limit} in Valkey, {price} and {item.limit_per_viewer} in the ledger and"
-            " behind its cursor",
+            "price {}, limit {}, floor {}, plan '{}' in Valkey, ".format(*found)
+            + "{}, {}, {} and '{}' in the ledger and behind its cursor".format(*wanted),
         )
 
 
@@ -271,6 +296,6 @@ def judge_answer(
 def place_of(answer: str) -> tuple[int, int] | None:
     """(epoch, sequence number) of an answer, None when it cannot be read."""
     parts = answer.split("|")
-    if len(parts) != 5 or not (parts[1].isdecimal() and parts[2].isdecimal()):
+    if len(parts) not in (5, 6) or not (parts[1].isdecimal() and parts[2].isdecimal()):
         return None
     return int(parts[1]), int(parts[2])

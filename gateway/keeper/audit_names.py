@@ -48,10 +48,10 @@ class Names:
         its cursor say."""
         shard, sale_no, released = sale.shard.row.shard, sale.row.sale_no, sale.shard.cut.released
         behind = sale.shard.behind
-        answers = await _differing(
+        answers = await differing(
             lambda: snapshot.answers(sale_no),
             self._hot.scan_answers(shard, sale_no),
-            instead={_bytes(name): _bytes(answer) for name, answer in behind.answers[sale_no].items()},
+            instead=fields_of(behind.answers[sale_no]),
             outdated=(),
         )
         more = behind.viewers[sale_no]
@@ -59,7 +59,7 @@ class Names:
         if more:
             for row in await snapshot.units_named(sale_no, shard, released, list(more)):
                 had[row.field] += row.held + row.ending
-        units = await _differing(
+        units = await differing(
             lambda: snapshot.units(sale_no, shard, released),
             self._hot.scan_units(shard, sale_no),
             instead={_bytes(name): b"%d" % (had[name] + count) for name, count in more.items()},
@@ -148,7 +148,7 @@ class Names:
         return broken
 
 
-async def _differing(
+async def differing(
     expected: Callable[[], AsyncIterator[Sequence[bytes]]],
     scanned: AsyncIterator[Mapping[bytes, bytes]],
     *,
@@ -226,6 +226,10 @@ class _Hashes:
         while self._parts:
             self._parts.pop()
             await asyncio.sleep(0)
+
+
+def fields_of(texts: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {_bytes(name): _bytes(value) for name, value in texts.items()}
 
 
 def _bytes(text: str) -> bytes:

@@ -8,8 +8,7 @@ LISTED = 20
 
 
 class Rule(StrEnum):
-    """What is checked; the number is that of the invariant. There are no rules yet for 5 (coupons) and 7 (ticks and
-    comments)."""
+    """What is checked; the number is that of the invariant. There are no rules for 7 (ticks and comments)."""
 
     WITHIN_STOCK = "1 live orders stay within the stock"
     COUNTERS = "1 held and sold are the sums of the orders"
@@ -28,6 +27,19 @@ class Rule(StrEnum):
     DEADLINES = "3 every confirmed order has a deadline"
     OVERDUE = "3 no confirmed order is long past its deadline"
     KEYS = "4 a key holds one order"
+    COPIES = "5 claims stay within the copies and the budget"
+    CLAIMED = "5 claimed and spent are the sums of the claims"
+    CLAIM_STATES = "5 every claim is as its state says"
+    CLAIM_HOLDINGS = "5 claims by viewer are the sums of the claims"
+    CLAIM_LIMITS = "5 no viewer has more claims than the limit"
+    CLAIM_KEYS = "5 a key holds one claim"
+    REDEEMED = "5 a claim is redeemed by the one live order that names it"
+    DISCOUNTS = "5 discounts are what their claims give, above the floor"
+    COPIES_LEFT = "5 copies are left, claimed, waiting and releasing"
+    COUPONS = "5 coupons in Valkey are the ledger's"
+    CLAIMS = "5 claims in Valkey are the ledger's, held by who redeems them"
+    CLAIM_ANSWERS = "5 every claim is answered by its key, and nothing else"
+    CLAIM_VIEWERS = "5 claims by viewer in Valkey are the holdings"
     AMOUNTS = "6 amounts are price times quantity less discount"
     PRICES = "6 orders are at a price their item had"
     TRANSACTIONS = "6 a transaction stands once"
@@ -52,8 +64,18 @@ class Rule(StrEnum):
 
 
 # What can only be judged on a cut of both stores.
-ON_THE_CUT = (Rule.CONSERVATION, Rule.STOCK, Rule.HELD, Rule.OFFER, Rule.STREAM, Rule.TRIM)
+ON_THE_CUT = (
+    Rule.CONSERVATION,
+    Rule.STOCK,
+    Rule.HELD,
+    Rule.OFFER,
+    Rule.COPIES_LEFT,
+    Rule.COUPONS,
+    Rule.STREAM,
+    Rule.TRIM,
+)
 BY_NAME = (Rule.UNITS, Rule.ANSWERED, Rule.ANSWERS)
+BY_CLAIM = (Rule.CLAIMS, Rule.CLAIM_ANSWERS, Rule.CLAIM_VIEWERS)
 # Of a shard and of no single sale. A rebuild heals all of them but NUMBERS, of which what is missing is also missing
 # in the sums of its sale.
 OF_SHARDS = (Rule.NUMBERS, Rule.STREAM, Rule.DRAINED, Rule.EPOCH, Rule.AHEAD, Rule.TRIM, Rule.OUTBOX)
@@ -123,6 +145,8 @@ class Figures:
     parked: int
     parked_entries: list[str]
     """The newest."""
+    claims: dict[str, int]
+    """Of coupons, by state."""
     payments: dict[str, int]
     """By state."""
     money: dict[str, Money]

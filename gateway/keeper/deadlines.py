@@ -1,7 +1,7 @@
 """Ends orders that were not paid in time. Judged in the ledger, by its clock, against what was paid meanwhile."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -26,6 +26,10 @@ class Expired(Protocol):
     def viewer(self) -> str: ...
     @property
     def order_id(self) -> str: ...
+    @property
+    def claim(self) -> str | None: ...
+    @property
+    def claim_state(self) -> str | None: ...
 
 
 class Ledger(Protocol):
@@ -85,6 +89,12 @@ class Deadlines:
             ended += len(orders)
             EXPIRED_ORDERS.inc(len(orders))
             if orders:
-                states = ((each.shop, bus.LaterState(each.viewer, each.order_id, "expired")) for each in orders)
-                await self._publisher.publish(bus.encode_later(states))
+                await self._publisher.publish(bus.encode_later(_states(orders)))
         return ended
+
+
+def _states(orders: Sequence[Expired]) -> Iterator[tuple[str, bus.LaterState | bus.LaterClaim]]:
+    for each in orders:
+        yield each.shop, bus.LaterState(each.viewer, each.order_id, "expired")
+        if each.claim is not None:
+            yield each.shop, bus.LaterClaim(each.viewer, each.claim, each.claim_state or "")

@@ -1,7 +1,7 @@
 """Late money: payments of expired orders. Valkey is asked whether a unit is free; the ledger has the last word."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 EVERY_S = 0.25
 PAYMENTS_AT_ONCE = 200
 # Words of the script that end the matter, and why the money is to be refunded.
-_NO = {"sold_out": "stock", "limit_reached": "limit"}
+_NO = {"sold_out": "stock", "limit_reached": "limit", "coupon_unusable": "coupon"}
 
 
 class Ledger(Protocol):
@@ -59,10 +59,15 @@ class LateMoney:
             if word == "revived":
                 LATE_PAYMENTS.labels("revived").inc()
             elif word in _NO or (word == "unloaded" and payment.retired):
-                # A retired sale has no counters in Valkey: the ledger alone decides.
+                # A retired sale has no counters in Valkey: with no claim to be taken there, the ledger alone decides.
                 status = await self._ledger.settle_late(shard, payment.payment_no, _NO.get(word))
                 points.reach("late.settle.after")
                 if status is not None:
                     LATE_PAYMENTS.labels("revived" if status == "paid" else "refund_due").inc()
-                    state = bus.LaterState(payment.viewer, payment.order_id, status)
-                    await self._publisher.publish(bus.encode_later([(payment.shop, state)]))
+                    await self._publisher.publish(bus.encode_later(_states(payment, status)))
+
+
+def _states(payment: LatePayment, status: str) -> Iterator[tuple[str, bus.LaterState | bus.LaterClaim]]:
+    yield payment.shop, bus.LaterState(payment.viewer, payment.order_id, status)
+    if status == "paid" and payment.claim_id:
+        yield payment.shop, bus.LaterClaim(payment.viewer, payment.claim_id, "redeemed")

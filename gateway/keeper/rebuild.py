@@ -18,15 +18,13 @@ Valkey once the shard sells.
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
 
 import structlog
 
 from gateway import points
 from gateway.clock import Clock
 from gateway.errors import GatewayError, RebuildLost
+from gateway.keeper.rebuild_fill import fill
 from gateway.keeper.rebuild_ports import Hot, Ledger, Stand, Standing, Valkey
 from gateway.metrics import REBUILD_SECONDS
 
@@ -38,8 +36,6 @@ _DRAIN_ASK_EVERY_S = 0.02
 _DRAIN_ALARM_EVERY_S = 5.0
 # After this long the whole rebuild begins anew: its server may be gone.
 _DRAIN_MOST_S = 30.0
-# Each fills up to a slice of the ledger's rows; while one is written to the disk the next ones are on their way.
-_CALLS_IN_FLIGHT = 8
 _LOSSES = frozenset({"missing", "epoch", "behind", "released", "gap"})
 
 
@@ -138,6 +134,7 @@ class Rebuilder:
             and (stand.epoch, stand.seq) == (row.epoch, last_seq)
             and row.forgotten <= stand.released <= row.outbox_no
             and await hot.has_sales(await self._ledger.loaded_sales(shard))
+            and await hot.has_coupons(await self._ledger.loaded_coupons(shard))
         )
         # Past whatever epoch this server has ever heard of: entries and order ids of two epochs must never meet.
         epoch = max(row.epoch, stand.epoch, await hot.newest_epoch()) + 1
@@ -182,25 +179,8 @@ class Rebuilder:
         # Given up first, read then: what was released in Valkey before that is in the snapshot, and nothing is after.
         await hot.begin(token)
         points.reach("rebuild.loading")
-        orders = 0
-        async with self._ledger.recount(shard, epoch=epoch, token=token) as recount, _Calls() as calls:
-            sales = await recount.sales()
-            sale_nos = [sale.sale_no for sale in sales]
-            items: dict[int, list[Any]] = defaultdict(list)
-            for item in await recount.items(sale_nos):
-                items[item.sale_no].append(item)
-            for sale in sales:
-                await calls.add(hot.fill_sale(token, sale.sale_no, sale_fields(sale, items[sale.sale_no])))
-            acts = [part for pair in await recount.acts(shard) for part in pair]
-            if acts:
-                await calls.add(hot.fill_acts(token, acts))
-            async for rows in recount.answers(sale_nos):
-                orders += len(rows)
-                for sale_no, fields in _by_sale(rows).items():
-                    await calls.add(hot.fill_answers(token, sale_no, fields))
-            async for rows in recount.units(sale_nos):
-                for sale_no, fields in _by_sale(rows).items():
-                    await calls.add(hot.fill_units(token, sale_no, fields))
+        async with self._ledger.recount(shard, epoch=epoch, token=token) as recount:
+            orders = await fill(hot, token, shard, recount)
         points.reach("rebuild.loaded")
         await hot.open(token=token, epoch=epoch, released=recount.outbox_no)
         return orders
@@ -236,71 +216,3 @@ def goes_on(row: Standing, stand: Stand, *, filling: bool) -> bool:
     this server, now shut under our token, still had what was there before it, or a recount that was not ended
     (`filling`)."""
     return stand.run_id == row.run_id and row.last_seq == 0 and (filling or stand.epoch == row.ended_epoch)
-
-
-def sale_fields(sale: Any, items: Sequence[Any]) -> list[str | int]:
-    """A sale as lua/load_sale.lua spells it, with its counters as the ledger has them."""
-    fields: list[str | int] = [
-        "hold",
-        str(sale.hold),
-        "opens_at",
-        str(sale.opens_at_ms),
-        "closes_at",
-        str(sale.closes_at_ms),
-    ]
-    for item in items:
-        no = item.item_no
-        fields += [f"{no}:price", str(item.price_minor), f"{no}:limit", str(item.limit_per_viewer)]
-        fields += [f"{no}:stock", str(item.stock), f"{no}:left", str(item.left), f"{no}:held", str(item.held)]
-    return fields
-
-
-def _by_sale(rows: Sequence[tuple[int, str, str]]) -> dict[int, list[str]]:
-    """Fields and values one after the other, a sale. Most slices are of one sale, and there are hundreds of them."""
-    sale_nos = {row[0] for row in rows}
-    if len(sale_nos) == 1:
-        flat = [""] * (2 * len(rows))
-        flat[::2] = [row[1] for row in rows]
-        flat[1::2] = [row[2] for row in rows]
-        return {sale_nos.pop(): flat}
-    parts: dict[int, list[str]] = defaultdict(list)
-    for sale_no, field, value in rows:
-        parts[sale_no] += (field, value)
-    return parts
-
-
-class _Calls:
-    """Calls that run beside the reading of the next rows, a few at once. The end of the block waits for all of them;
-    the first that failed is raised."""
-
-    def __init__(self) -> None:
-        self._running: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> "_Calls":
-        return self
-
-    async def add(self, call: Coroutine[Any, Any, None]) -> None:
-        if len(self._running) >= _CALLS_IN_FLIGHT:
-            await self._wait(asyncio.FIRST_COMPLETED, call.close)
-        self._running.add(asyncio.create_task(call))
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            await self._wait(asyncio.ALL_COMPLETED, lambda: None)
-            return
-        for task in self._running:
-            task.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
-        for task in self._running:
-            if not task.cancelled():
-                task.exception()  # what ended the block is what is told
-
-    async def _wait(self, until: str, on_error: Callable[[], None]) -> None:
-        if not self._running:
-            return
-        done, self._running = await asyncio.wait(self._running, return_when=until)
-        for task in done:
-            if (error := task.exception()) is not None:
-                on_error()
-                raise error

@@ -1,7 +1,7 @@
 """Brings the ledger's outbox to Valkey: units that are free again, units that are sold."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -36,10 +36,19 @@ class Releases:
     """Each row has its effect in Valkey exactly once, whoever repeats what: the rows are numbered, and the script
     changes nothing for a number it has applied. Rows are forgotten behind it."""
 
-    def __init__(self, *, outbox: Outbox, hot: Mapping[int, HotReleases], restock: Restock) -> None:
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        hot: Mapping[int, HotReleases],
+        restock: Restock,
+        copies_back: Callable[[int], None] = lambda coupon_no: None,
+    ) -> None:
+        """`restock` hears of sales whose units came back, `copies_back` of the coupon whose copies did."""
         self._outbox = outbox
         self._hot = hot
         self._restock = restock
+        self._copies_back = copies_back
 
     async def run(self) -> None:
         while True:
@@ -63,6 +72,8 @@ class Releases:
             if rows:
                 done = await self._hot[shard].apply(rows)
                 self._restock.note({row.sale_no for row in rows if row.kind in _UNITS_COME_BACK})
+                for coupon_no in {row.coupon_no for row in rows if row.kind == "unclaim"}:
+                    self._copies_back(coupon_no)
             if done > forgotten and (not more or done - forgotten >= FORGET_EVERY):
                 await self._outbox.forget(shard, done)
                 forgotten = done

@@ -1,8 +1,9 @@
-"""Takes sales out of Valkey a stated time after they ended and settled; from then on the ledger answers for them.
+"""Takes sales and coupons out of Valkey a stated time after they ended and settled; from then on the ledger answers for
+them.
 
 Three steps, each repeated harmlessly by whoever comes next. The script says that nothing of the sale is on its way, and
-the ledger notes that it is retired. Then, while both stores can still answer, all processes learn to ask the ledger.
-Then Valkey forgets it.
+the ledger notes that it is retired (of a coupon the ledger alone says so). Then, while both stores can still answer,
+all processes learn to ask the ledger. Then Valkey forgets it.
 """
 
 import asyncio
@@ -42,6 +43,10 @@ class Ledger(Protocol):
     async def retired(self, shard: int, *, for_s: float) -> Sequence[EndedSale]: ...
     async def mark_retired(self, sale_no: int) -> None: ...
     async def mark_dropped(self, sale_no: int) -> None: ...
+    async def ended_coupons(self, shard: int, *, for_s: float) -> Sequence[int]: ...
+    async def retired_coupons(self, shard: int, *, for_s: float) -> Sequence[int]: ...
+    async def mark_coupon_retired(self, coupon_no: int) -> None: ...
+    async def mark_coupon_forgotten(self, coupon_no: int) -> None: ...
 
 
 class Cursors(Protocol):
@@ -51,6 +56,7 @@ class Cursors(Protocol):
 class Hot(Protocol):
     async def look(self, sale_no: int, sold: Sequence[tuple[int, int]]) -> str: ...
     async def drop(self, sale_no: int, sold: Sequence[tuple[int, int]]) -> str: ...
+    async def drop_coupon(self, coupon_no: int) -> str: ...
     async def forget_acts(self, *, up_to: tuple[int, int]) -> int: ...
 
 
@@ -107,6 +113,10 @@ class Retirement:
             await self._retire(shard, sale)
         for sale in await self._ledger.retired(shard, for_s=self._drop_after_s):
             await self._drop(shard, sale)
+        for coupon_no in await self._ledger.ended_coupons(shard, for_s=self._retire_after_s):
+            await self._retire_coupon(coupon_no)
+        for coupon_no in await self._ledger.retired_coupons(shard, for_s=self._drop_after_s):
+            await self._drop_coupon(shard, coupon_no)
         await self._forget_acts(shard)
 
     async def _retire(self, shard: int, sale: EndedSale) -> None:
@@ -128,6 +138,20 @@ class Retirement:
             await self._ledger.mark_dropped(sale.sale_no)
             RETIRED_SALES.inc()
             log.info("sale_dropped", sale_no=sale.sale_no)
+
+    async def _retire_coupon(self, coupon_no: int) -> None:
+        """Claims of it, and orders with one, may wait in the stream: the ledger takes them without Valkey."""
+        await self._ledger.mark_coupon_retired(coupon_no)
+        await self._publisher.publish(bus.encode(bus.CouponChanged(coupon_no)))
+        log.info("coupon_retired", coupon_no=coupon_no)
+
+    async def _drop_coupon(self, shard: int, coupon_no: int) -> None:
+        points.reach("retire.script.before")
+        word = await self._hot[shard].drop_coupon(coupon_no)
+        points.reach("retire.script.after")
+        if word in ("dropped", "gone"):
+            await self._ledger.mark_coupon_forgotten(coupon_no)
+            log.info("coupon_forgotten", coupon_no=coupon_no)
 
     async def _forget_acts(self, shard: int) -> None:
         """Keys of acts that the ledger has had for a while: it is asked for them before Valkey is."""

@@ -1,4 +1,5 @@
-"""Keeps Valkey in line with the ledger: shards that must not sell are rebuilt, sales that Valkey lacks are loaded."""
+"""Keeps Valkey in line with the ledger: shards that must not sell are rebuilt, sales and coupons that Valkey lacks are
+loaded."""
 
 import asyncio
 from collections.abc import Mapping
@@ -6,6 +7,7 @@ from typing import Protocol
 
 import structlog
 
+from gateway.domain.coupon import Coupon
 from gateway.domain.sale import Sale
 from gateway.errors import GatewayError, ShardClosed
 from gateway.keeper.rebuild_ports import Stand, Standing
@@ -30,6 +32,15 @@ class Sales(Protocol):
     async def mark_loaded(self, sale_no: int, epoch: int) -> None: ...
 
 
+class Coupons(Protocol):
+    async def unloaded(self, shard: int, epoch: int) -> list[Coupon]: ...
+    async def mark_loaded(self, coupon_no: int, epoch: int) -> None: ...
+
+
+class HotCoupons(Protocol):
+    async def load(self, coupon: Coupon) -> None: ...
+
+
 class HotShard(Protocol):
     def enter_epoch(self, epoch: int, seq: int) -> None: ...
     async def load_sale(self, sale: Sale) -> None: ...
@@ -39,11 +50,22 @@ class ShardKeeper:
     """Runs beside everything else; each step may be repeated by whoever comes next. Each shard has its own turn, so the
     rebuild of one keeps no other waiting."""
 
-    def __init__(self, *, rebuilder: Rebuilder, shards: Shards, sales: Sales, hot: Mapping[int, HotShard]) -> None:
+    def __init__(
+        self,
+        *,
+        rebuilder: Rebuilder,
+        shards: Shards,
+        sales: Sales,
+        coupons: Coupons,
+        hot: Mapping[int, HotShard],
+        hot_coupons: Mapping[int, HotCoupons],
+    ) -> None:
         self._rebuilder = rebuilder
         self._shards = shards
         self._sales = sales
+        self._coupons = coupons
         self._hot = hot
+        self._hot_coupons = hot_coupons
         self._well: dict[int, asyncio.Event] = {shard: asyncio.Event() for shard in hot}
 
     async def run(self) -> None:
@@ -77,7 +99,8 @@ class ShardKeeper:
             await asyncio.sleep(EVERY_S)
 
     async def look(self, shard: int) -> None:
-        """Returns with a shard that sells and has its sales. Raises ShardClosed while another keeper rebuilds it."""
+        """Returns with a shard that sells and has its sales and coupons. Raises ShardClosed while another keeper
+        rebuilds it."""
         row, stand, why = await self._rebuilder.look(shard)
         if why:
             SHARD_OPEN.labels(shard).set(0)
@@ -97,3 +120,6 @@ class ShardKeeper:
         for sale in await self._sales.unloaded(shard, row.epoch):
             await hot.load_sale(sale)
             await self._sales.mark_loaded(sale.sale_no, row.epoch)
+        for coupon in await self._coupons.unloaded(shard, row.epoch):
+            await self._hot_coupons[shard].load(coupon)
+            await self._coupons.mark_loaded(coupon.coupon_no, row.epoch)

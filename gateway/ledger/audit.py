@@ -9,23 +9,29 @@ from typing import Any
 
 from gateway.ledger.audit_rows import (
     AuditedAnswer,
+    AuditedClaim,
+    AuditedCoupon,
     AuditedItem,
     AuditedSale,
     AuditedShard,
     AuditedUnits,
+    AuditedViewer,
     Listed,
     MoneySum,
     Numbers,
     OrderSum,
     OutboxSum,
     ParkedEntry,
+    PendingClaims,
     PendingSum,
 )
+from gateway.ledger.coupons import read_coupon
 from gateway.ledger.pool import ledger_errors, open_connection
 from gateway.ledger.queries import load_queries
 
 _QUERIES = load_queries("audit.sql")
 _LISTS = load_queries("audit_lists.sql")
+_CLAIMS = load_queries("audit_claims.sql")
 # A query over a million orders takes a second or two; an audit that hangs must still end.
 _TIMEOUT_S = 120
 # Rows of a stream held at once.
@@ -107,7 +113,7 @@ class LedgerSnapshot:
     def answers(self, sale_no: int) -> AsyncIterator[list[bytes]]:
         """What Valkey should answer: every order of a sale that was not refused, in slices of field, line break and
         value."""
-        return self._stream("answers", sale_no)
+        return self._stream(_QUERIES["answers"], sale_no)
 
     async def answers_named(self, sale_no: int, fields: Sequence[str]) -> list[AuditedAnswer]:
         """Those of the named fields (viewer|key) that an order holds."""
@@ -123,7 +129,7 @@ class LedgerSnapshot:
 
     def units(self, sale_no: int, shard: int, released: int) -> AsyncIterator[list[bytes]]:
         """What Valkey, which was told up to `released`, should count: every viewer and item with units, in slices."""
-        return self._stream("units", sale_no, shard, released)
+        return self._stream(_QUERIES["units"], sale_no, shard, released)
 
     async def units_named(self, sale_no: int, shard: int, released: int, fields: Sequence[str]) -> list[AuditedUnits]:
         """Of the named fields (viewer|item no); what names no item is left out."""
@@ -132,6 +138,87 @@ class LedgerSnapshot:
         numbers = [int(item) if item.isdecimal() and len(item) < 5 else 0 for item in items]
         rows = await self._fetch("units_named", sale_no, shard, released, viewers, numbers)
         return [AuditedUnits(*row) for row in rows]
+
+    # Coupons and their claims.
+
+    async def plan_coupons(self, sale: str | None, *, running: bool) -> list[tuple[int, int]]:
+        """(shard, coupon number): of the sale's shop, all, or those that Valkey has and was not asked to forget."""
+        return [(row[0], row[1]) for row in await self._rows(_CLAIMS["plan"], sale, running)]
+
+    async def coupons(self, coupons: Collection[int]) -> list[AuditedCoupon]:
+        return [
+            AuditedCoupon(read_coupon(row), *(row[name] for name in AuditedCoupon._fields[1:]))
+            for row in await self._fetch_whole(_CLAIMS["coupons"], list(coupons))
+        ]
+
+    async def pending_claims(self, after: Collection[tuple[int, int]]) -> list[PendingClaims]:
+        """Refused claims in the outboxes of shards behind numbers."""
+        shards, numbers = [each[0] for each in after], [each[1] for each in after]
+        return [PendingClaims(*row) for row in await self._rows(_CLAIMS["pending"], shards, numbers)]
+
+    async def pending_of(self, coupon_no: int, shard: int, released: int) -> list[tuple[str, str, str, str]]:
+        """What Valkey, told up to `released`, is to be told of a coupon's claims: (kind, viewer, key, claim)."""
+        rows = await self._rows(_CLAIMS["pending_named"], coupon_no, shard, released)
+        return [(row[0], row[1], row[2], row[3]) for row in rows]
+
+    async def off_claims(
+        self, what: str, coupons: Collection[int], sales: Collection[int], *, most: int
+    ) -> dict[str, Listed]:
+        """As `off`, of a query of `audit_claims.sql`."""
+        found: defaultdict[str, list[Any]] = defaultdict(list)
+        values = (list(coupons), most, list(sales)) if "$3" in _CLAIMS[what] else (list(coupons), most)
+        for row in await self._fetch_whole(_CLAIMS[what], *values):
+            found[row.get("rule", what)].append(row)
+        return {rule: _listed(rows) for rule, rows in found.items()}
+
+    def claim_answers(self, coupon_no: int) -> AsyncIterator[list[bytes]]:
+        """What Valkey should answer by key; so too the claims by viewer, and the claims with who redeems them."""
+        return self._stream(_CLAIMS["answers"], coupon_no)
+
+    def claim_viewers(self, coupon_no: int) -> AsyncIterator[list[bytes]]:
+        return self._stream(_CLAIMS["viewers"], coupon_no)
+
+    def claims(self, coupon_no: int) -> AsyncIterator[list[bytes]]:
+        return self._stream(_CLAIMS["claims"], coupon_no)
+
+    async def claim_answers_named(
+        self, coupon_no: int, shard: int, released: int, fields: Sequence[str]
+    ) -> list[AuditedAnswer]:
+        """Those of the named fields (viewer|key) that a claim holds, also a refused one of which Valkey, told up to
+        `released`, has not heard."""
+        rows = await self._rows(_CLAIMS["answers_named"], coupon_no, shard, released, *_halves(fields))
+        return [AuditedAnswer(*row) for row in rows]
+
+    async def claim_viewers_named(
+        self, coupon_no: int, shard: int, released: int, viewers: Sequence[str]
+    ) -> list[AuditedViewer]:
+        named = [_storable(viewer) for viewer in viewers]
+        rows = await self._rows(_CLAIMS["viewers_named"], coupon_no, shard, released, named)
+        return [AuditedViewer(*row) for row in rows]
+
+    async def claims_named(
+        self, coupon_no: int, shard: int, released: int, fields: Sequence[str]
+    ) -> list[AuditedClaim]:
+        """Of the named claims (epoch|sequence number); what names none is left out."""
+        parts = [field.split("|") for field in fields]
+        places = [
+            part for part in parts if len(part) == 2 and all(each.isdecimal() and len(each) < 10 for each in part)
+        ]
+        rows = await self._rows(
+            _CLAIMS["claims_named"],
+            coupon_no,
+            shard,
+            released,
+            [int(epoch) for epoch, _ in places],
+            [int(seq) for _, seq in places],
+        )
+        return [AuditedClaim(*row) for row in rows]
+
+    async def claims_of_orders(self, orders: Collection[tuple[int, str]]) -> list[tuple[int, str, str]]:
+        """Of orders (sale number, id) that name a claim: (coupon number, the claim, the order), as Valkey spells
+        them."""
+        sales, ids = [each[0] for each in orders], [_storable(each[1]) for each in orders]
+        return [(row[0], row[1], row[2]) for row in await self._rows(_CLAIMS["claims_of_orders"], sales, ids)]
 
     async def _fetch(self, query: str, *values: object) -> list[Any]:
         return await self._rows(_QUERIES[query], *values)
@@ -151,9 +238,9 @@ class LedgerSnapshot:
         await self._rest(monotonic() - began_s)
         return rows
 
-    async def _stream(self, query: str, *values: object) -> AsyncIterator[list[bytes]]:
+    async def _stream(self, statement: str, *values: object) -> AsyncIterator[list[bytes]]:
         with ledger_errors():
-            cursor = await self._connection.cursor(_QUERIES[query], *values)
+            cursor = await self._connection.cursor(statement, *values)
         while True:
             began_s = monotonic()
             with ledger_errors():
@@ -229,6 +316,9 @@ def _listed(rows: Sequence[Any]) -> Listed:
 def _halves(fields: Sequence[str]) -> tuple[list[str], list[str]]:
     """A viewer may contain the separator; a key or an item number never does. What PostgreSQL could not hold as text is
     asked for as something near it, and what is found then is not the field asked for."""
-    storable = (field.encode("utf-8", "replace").decode().replace("\0", "?") for field in fields)
-    parts = [field.rpartition("|") for field in storable]
+    parts = [_storable(field).rpartition("|") for field in fields]
     return [part[0] for part in parts], [part[2] for part in parts]
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode().replace("\0", "?")

@@ -20,8 +20,8 @@ SELECT s.sale_no, coalesce(s.sale, s.sale_no::text), h.shard, s.currency, s.hold
  WHERE s.sale_no = ANY($1::int[]) ORDER BY s.sale_no;
 
 -- name: pending
--- What the ledger ended and Valkey has not been told, behind the number each shard was told up to.
-SELECT u.shard, u.after, o.sale_no, o.item_no, o.kind, count(*) AS rows, sum(o.quantity)::bigint AS units
+-- What the ledger ended and Valkey has not been told, behind the number each shard was told up to; of claims without a sale.
+SELECT u.shard, u.after, coalesce(o.sale_no, 0), o.item_no, o.kind, count(*) AS rows, sum(o.quantity)::bigint AS units
   FROM unnest($1::int2[], $2::int8[]) AS u(shard, after) JOIN outbox o ON o.shard = u.shard AND o.no > u.after
  GROUP BY u.shard, u.after, o.sale_no, o.item_no, o.kind;
 
@@ -30,7 +30,8 @@ SELECT u.shard, count(o.no), coalesce(min(o.no), 0), coalesce(max(o.no), 0)
   FROM unnest($1::int2[]) AS u(shard) LEFT JOIN outbox o USING (shard) GROUP BY u.shard;
 
 -- name: items
-SELECT sale_no, item_no, sku, price_minor, limit_per_viewer, stock, held, sold FROM sale_items
+SELECT sale_no, item_no, sku, price_minor, limit_per_viewer, stock, held, sold, coalesce(floor_minor, 0), plan_text(prices)
+  FROM sale_items
  WHERE sale_no = ANY($1::int[]) ORDER BY sale_no, item_no;
 
 -- name: sums
@@ -43,7 +44,8 @@ SELECT sale_no, state, count(*), sum(amount_minor)::bigint FROM payments
  WHERE sale_no = ANY($1::int[]) OR ($2::bool AND sale_no IS NULL) GROUP BY sale_no, state ORDER BY sale_no, state;
 
 -- name: numbers
--- The sequence numbers of each shard's epochs: how many stand in orders, acts, revivals, parked and lost entries, and how
+-- The sequence numbers of each shard's epochs: how many stand in orders, claims, acts, revivals, parked and lost entries,
+-- and how
 -- many times. With floors ($2 to $4: shard, epoch, number) only those behind them, in their epochs; sales that were retired
 -- a day ago have none of them.
 WITH ends AS (
@@ -56,7 +58,13 @@ WITH ends AS (
      WHERE o.reason IS DISTINCT FROM 'data'  -- those are counted as parked
        AND ($2 IS NULL OR s.retired_at IS NULL OR s.retired_at > now() - interval '1 day')
     UNION ALL
+    SELECT h.shard, c.epoch, c.seq FROM claims c JOIN coupons k USING (coupon_no) JOIN shops h USING (shop_no)
+     WHERE c.reason IS DISTINCT FROM 'data'
+       AND ($2 IS NULL OR k.retired_at IS NULL OR k.retired_at > now() - interval '1 day')
+    UNION ALL
     SELECT shard, epoch, seq FROM acts
+    UNION ALL
+    SELECT shard, epoch, seq FROM coupon_acts
     UNION ALL
     SELECT shard, epoch, seq FROM revivals
     UNION ALL
@@ -88,7 +96,13 @@ WITH ends AS (
          WHERE o.reason IS DISTINCT FROM 'data'
            AND ($2 IS NULL OR s.retired_at IS NULL OR s.retired_at > now() - interval '1 day')
         UNION ALL
+        SELECT h.shard, c.epoch, c.seq, NULL FROM claims c JOIN coupons k USING (coupon_no) JOIN shops h USING (shop_no)
+         WHERE c.reason IS DISTINCT FROM 'data'
+           AND ($2 IS NULL OR k.retired_at IS NULL OR k.retired_at > now() - interval '1 day')
+        UNION ALL
         SELECT shard, epoch, seq, sale_no FROM acts
+        UNION ALL
+        SELECT shard, epoch, seq, NULL FROM coupon_acts
         UNION ALL
         SELECT shard, epoch, seq, sale_no FROM revivals
         UNION ALL
@@ -124,12 +138,13 @@ SELECT shard, epoch, first_seq, last_seq, reason, count(*) OVER () AS total
 -- name: answers
 -- What Valkey answers by key, as `place_orders.lua` spells it, of every order of a sale that was not refused: field, line
 -- break, value.
-SELECT convert_to(viewer || '|' || key || E'\n' || concat_ws('|', fingerprint, epoch, seq, created_at_ms, price_minor),
-                  'UTF8') AS line
+SELECT convert_to(viewer || '|' || key || E'\n' || concat_ws('|', fingerprint, epoch, seq, created_at_ms, price_minor,
+                                                                nullif(discount_minor, 0)), 'UTF8') AS line
   FROM orders WHERE sale_no = $1 AND key IS NOT NULL AND status <> 'refused';
 
 -- name: answers_named
-SELECT o.viewer || '|' || o.key, concat_ws('|', o.fingerprint, o.epoch, o.seq, o.created_at_ms, o.price_minor)
+SELECT o.viewer || '|' || o.key, concat_ws('|', o.fingerprint, o.epoch, o.seq, o.created_at_ms, o.price_minor,
+                                          nullif(o.discount_minor, 0))
   FROM unnest($2::text[], $3::text[]) AS u(viewer, key)
   JOIN orders o ON o.viewer = u.viewer AND o.sale_no = $1 AND o.key = u.key
  WHERE o.status <> 'refused';

@@ -36,11 +36,24 @@ SELECT text, count(*) OVER () AS total, (SELECT array_agg(DISTINCT sale_no) FROM
   FROM found ORDER BY sale_no, place LIMIT $2;
 
 -- name: orders
--- Orders that are wrong by themselves, in one pass: their amount; their price, which their item has or an act of their sale
--- names; what their status goes with.
+-- Orders that are wrong by themselves, in one pass: their amount; their price, which their item has or its plan or an act of their
+-- sale names; what their status goes with.
 WITH prices AS (
-    SELECT a.sale_no, p.price FROM acts a, unnest(ARRAY[a.before, a.after]::bigint[]) AS p(price)
-     WHERE a.sale_no = ANY($1::int[]) AND a.act = 'price' AND p.price IS NOT NULL GROUP BY a.sale_no, p.price
+    SELECT a.sale_no, p.price::bigint AS price
+      FROM acts a
+     -- A price act says the price, and behind it the plan that it ended.
+     CROSS JOIN LATERAL (SELECT CASE a.act WHEN 'price' THEN split_part(a.before, ' ', 1) END AS was,
+                                CASE a.act WHEN 'price' THEN split_part(a.before, ' ', 2) ELSE a.before END AS plan) AS each
+     CROSS JOIN LATERAL (
+            SELECT unnest(ARRAY[each.was, CASE a.act WHEN 'price' THEN a.after END])
+             UNION ALL
+            SELECT split_part(step, ':', 2)
+              FROM unnest(string_to_array(each.plan, ';') || string_to_array(CASE a.act WHEN 'plan' THEN a.after END, ';'))
+                   AS steps(step)) AS p(price)
+     WHERE a.sale_no = ANY($1::int[]) AND a.act IN ('price', 'plan') AND p.price <> '' GROUP BY a.sale_no, p.price::bigint
+    UNION
+    SELECT i.sale_no, (step.value ->> 1)::bigint FROM sale_items i, jsonb_array_elements(i.prices) AS step
+     WHERE i.sale_no = ANY($1::int[])
 ), wrong AS (
     SELECT * FROM (
         SELECT o.*, i.price_minor AS item_price,
@@ -70,6 +83,29 @@ SELECT rule, text, t.total, t.sales
   FROM (SELECT rule, text, row_number() OVER (PARTITION BY rule ORDER BY sale_no, place) AS at FROM found) AS each
   JOIN (SELECT rule, count(*) AS total, array_agg(DISTINCT sale_no) AS sales FROM found GROUP BY rule) AS t USING (rule)
  WHERE at <= $2 ORDER BY rule, at;
+
+-- name: discounts
+-- Orders whose discount is not what their claim gives, or that could not use it: their coupon was past its
+-- time, of another shop or currency, or bound to other sales. So nothing is sold under its floor either.
+WITH found AS (
+    SELECT o.sale_no, o.order_id AS place,
+           format('%s: discount %s of %s, %s gives %s', o.order_id, o.discount_minor, o.price_minor * o.quantity,
+                  coalesce(o.claim, 'no claim'), coalesce(g.discount, 0)) AS text
+      FROM orders o
+      JOIN sales s USING (sale_no)
+      LEFT JOIN sale_items i USING (sale_no, item_no)
+      LEFT JOIN claims c ON c.coupon_no = o.coupon_no AND c.epoch = o.claim_epoch AND c.seq = o.claim_seq
+      LEFT JOIN coupons k ON k.coupon_no = c.coupon_no AND k.shop_no = s.shop_no AND k.currency = s.currency
+           AND o.created_at_ms < k.valid_until_ms
+           AND (EXISTS (SELECT FROM coupon_sales b WHERE b.coupon_no = k.coupon_no AND b.sale_no = o.sale_no)
+                OR NOT EXISTS (SELECT FROM coupon_sales b WHERE b.coupon_no = k.coupon_no))
+      CROSS JOIN LATERAL (SELECT discount_of(k.kind, k.value_minor, k.percent, k.threshold_minor, c.value_minor,
+                                             o.price_minor * o.quantity, coalesce(i.floor_minor, 0) * o.quantity) AS discount) g
+     WHERE o.sale_no = ANY($1::int[]) AND (o.coupon_no IS NOT NULL OR o.discount_minor <> 0) AND o.status <> 'refused'
+       AND (k.coupon_no IS NULL OR o.discount_minor IS DISTINCT FROM g.discount OR o.discount_minor <= 0)
+)
+SELECT text, count(*) OVER () AS total, (SELECT array_agg(DISTINCT sale_no) FROM found) AS sales
+  FROM found ORDER BY sale_no, place LIMIT $2;
 
 -- name: deadlines
 -- Confirmed orders that no deadline would end: each is to stand in the range of one that is due no sooner than the order.

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gateway.domain.coupon import Coupon
+
 
 class AuditedShard(NamedTuple):
     shard: int
@@ -33,6 +35,55 @@ class AuditedItem(NamedTuple):
     stock: int
     held: int
     sold: int
+    floor_minor: int
+    """0: it has none."""
+    plan: str
+    """As the scripts spell it; empty: it has none."""
+
+
+class AuditedCoupon(NamedTuple):
+    coupon: Coupon
+    claimed: int
+    spent_minor: int
+    loaded_epoch: int | None
+    claims: int
+    """Live ones; the next three are of these too."""
+    worth_minor: int
+    lowest_minor: int
+    highest_minor: int
+    redeemed: int
+    refused: int
+
+
+class PendingClaims(NamedTuple):
+    """Refused claims of a coupon in a shard's outbox behind the number `after`."""
+
+    shard: int
+    after: int
+    coupon_no: int
+    claims: int
+    worth_minor: int
+
+
+class AuditedViewer(NamedTuple):
+    """Claims of a viewer: live, and refused ones of which Valkey was not told."""
+
+    viewer: str
+    live: int
+    ending: int
+
+
+class AuditedClaim(NamedTuple):
+    field: str
+    value_minor: int
+    viewer: str
+    state: str
+    holder: str
+    """The order that redeems it, as Valkey spells it; empty: none."""
+    leaving: bool
+    """It was refused, and Valkey was not told."""
+    letting_go: Sequence[str]
+    """Orders that let go of it, of which Valkey was not told."""
 
 
 class OrderSum(NamedTuple):

@@ -65,6 +65,7 @@ UPDATE shards SET wants = 'restore', reopen = NULL, lease_holder = NULL, lease_u
 SELECT setval(pg_get_serial_sequence('shops', 'shop_no'), (SELECT coalesce(max(shop_no), 0) + 100 FROM shops));
 SELECT setval(pg_get_serial_sequence('rooms', 'room_no'), (SELECT coalesce(max(room_no), 0) + 10000 FROM rooms));
 SELECT setval(pg_get_serial_sequence('sales', 'sale_no'), (SELECT coalesce(max(sale_no), 0) + 10000 FROM sales));
+SELECT setval(pg_get_serial_sequence('coupons', 'coupon_no'), (SELECT coalesce(max(coupon_no), 0) + 10000 FROM coupons));
 SELECT setval(pg_get_serial_sequence('payments', 'payment_no'),
               (SELECT coalesce(max(payment_no), 0) + 1000000 FROM payments));
 DELETE FROM clock_notes;

@@ -8,7 +8,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gateway.domain.batch import ActColumns, AppliedOrders, LateColumns, Lease, OrderColumns, Place
+from gateway.domain.batch import (
+    ActColumns,
+    AppliedLate,
+    AppliedOrders,
+    ClaimColumns,
+    ClaimsNamed,
+    CouponActColumns,
+    LateColumns,
+    Lease,
+    OrderColumns,
+    Place,
+)
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.pool import ledger_errors, open_connection
 
@@ -21,17 +32,28 @@ RETURNING epoch, last_seq, lease_token
 _GIVE_LEASE = "UPDATE shards SET lease_until = '-infinity' WHERE shard = $1 AND lease_token = $2"
 _APPLY_ORDERS = """
 SELECT * FROM apply_orders($1::int2, $2, $3, $4, $5, $6::int8[], $7::int4[], $8::int2[], $9::text[], $10::text[],
-                           $11::text[], $12::text[], $13::int4[], $14::int8[], $15::int8[], $16::text[])
+                           $11::text[], $12::text[], $13::int4[], $14::int8[], $15::int8[], $16::text[],
+                           $17::int8[], $18::int4[], $19::int4[], $20::int8[])
 """
-_APPLY_ACT = "SELECT apply_act($1::int2, $2, $3, $4, $5, $6, $7, $8::int2, $9, $10, $11, $12, $13, $14, $15)"
-_APPLY_LATE = "SELECT apply_late($1::int2, $2, $3, $4, $5, $6, $7, $8::int2, $9, $10, $11)"
+_APPLY_CLAIMS = """
+SELECT * FROM apply_claims($1::int2, $2, $3, $4, $5, $6::int8[], $7::int4[], $8::text[], $9::text[], $10::text[],
+                           $11::int8[], $12::int8[])
+"""
+_APPLY_ACT = "SELECT apply_act($1::int2, $2, $3, $4, $5, $6, $7, $8::int2, $9, $10, $11, $12, $13, $14, $15, $16)"
+_APPLY_COUPON_ACT = "SELECT apply_coupon_act($1::int2, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+_APPLY_LATE = "SELECT status, claim FROM apply_late($1::int2, $2, $3, $4, $5, $6, $7, $8::int2, $9, $10, $11)"
 _SKIP_LOST = "SELECT skip_lost($1::int2, $2, $3, $4, $5)"
 _PARK_ENTRY = "SELECT park_entry($1::int2, $2, $3, $4, $5, $6, $7)"
 _PARK_LATE = "SELECT park_late($1::int2, $2, $3, $4, $5, $6, $7, $8)"
 _PARK_ORDER = """
-SELECT park_order($1::int2, $2, $3, $4, $5, $6, $7, $8, $9::int2, $10, $11, $12, $13, $14, $15, $16)
+SELECT park_order($1::int2, $2, $3, $4, $5, $6, $7, $8, $9::int2, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 """
+_PARK_CLAIM = "SELECT park_claim($1::int2, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 _SHOPS = "SELECT s.sale_no, h.shop FROM sales s JOIN shops h USING (shop_no) WHERE s.sale_no = ANY($1::int[])"
+_SHOPS_OF_COUPONS = """
+SELECT k.coupon_no, h.shop FROM coupons k JOIN shops h USING (shop_no) WHERE k.coupon_no = ANY($1::int[])
+"""
+_NO_CLAIMS = (None, None, None, None)
 
 
 class LedgerBatches:
@@ -85,11 +107,30 @@ class LedgerBatches:
                 orders.prices,
                 orders.at_ms,
                 orders.extras,
+                *(_NO_CLAIMS if orders.claims is None else _named(orders.claims)),
             )
+        redeeming = zip(row["claimed_by"] or (), row["claims"] or (), row["claim_states"] or (), strict=True)
         return AppliedOrders(
             dict(zip(row["sales"] or (), row["pay_by_ms"] or (), strict=True)),
             dict(zip(row["refused"], row["reasons"], strict=True)),
+            {seq: (claim, state) for seq, claim, state in redeeming if claim is not None},
         )
+
+    async def apply_claims(self, at: Place, claims: ClaimColumns) -> dict[int, str]:
+        """Those refused, by sequence number, and why."""
+        async with self._using() as connection:
+            row = await connection.fetchrow(
+                _APPLY_CLAIMS,
+                *at,
+                claims.seqs,
+                claims.coupons,
+                claims.claims,
+                claims.viewers,
+                claims.keys,
+                claims.values,
+                claims.at_ms,
+            )
+        return dict(zip(row["refused"], row["reasons"], strict=True))
 
     async def apply_act(self, at: Place, act: ActColumns) -> bool:
         """False when the ledger could not take a change of stock; the act is kept, without effect."""
@@ -108,14 +149,32 @@ class LedgerBatches:
                     act.key or None,
                     act.fingerprint,
                     act.reason or None,
+                    act.text,
                 )
             )
 
-    async def apply_late(self, at: Place, late: LateColumns) -> str | None:
-        """The order's status afterwards: `paid`, or what it is when it could not come back. None: no such order."""
+    async def apply_coupon_act(self, at: Place, act: CouponActColumns) -> bool:
+        """False when the ledger could not take it; it is kept without effect, and the shard is to be recounted."""
         async with self._using() as connection:
-            status: str | None = await connection.fetchval(_APPLY_LATE, *at, *late)
-            return status
+            return bool(
+                await connection.fetchval(
+                    _APPLY_COUPON_ACT,
+                    *at,
+                    act.coupon_no,
+                    act.act,
+                    act.room_no or None,
+                    act.claim_until_ms,
+                    act.actor,
+                    act.at_ms,
+                    act.kind,
+                    act.key or None,
+                    act.fingerprint,
+                )
+            )
+
+    async def apply_late(self, at: Place, late: LateColumns) -> AppliedLate:
+        async with self._using() as connection:
+            return AppliedLate(*await connection.fetchrow(_APPLY_LATE, *at, *late))
 
     async def skip_lost(self, at: Place) -> None:
         """Moves the cursor over numbers that the stream does not have, and has the shard recounted."""
@@ -150,7 +209,28 @@ class LedgerBatches:
                 orders.quantities[0],
                 orders.prices[0],
                 orders.at_ms[0],
+                *([None, None, None] if orders.claims is None else [each[0] for each in _named(orders.claims)[1:]]),
             )
+
+    async def park_claim(self, at: Place, claims: ClaimColumns, *, reason: str, entry: bytes) -> None:
+        """For one claim, which also becomes a refused row and gives its copy back; nothing is to be recounted."""
+        async with self._using() as connection:
+            await connection.execute(
+                _PARK_CLAIM,
+                *at,
+                _clean(reason)[:500],
+                entry,
+                claims.coupons[0],
+                claims.claims[0],
+                _clean(claims.viewers[0]),
+                _clean(claims.keys[0]),
+                claims.values[0],
+                claims.at_ms[0],
+            )
+
+    async def shops_of_coupons(self, coupons: Sequence[int]) -> dict[int, str]:
+        async with self._using() as connection:
+            return {row["coupon_no"]: row["shop"] for row in await connection.fetch(_SHOPS_OF_COUPONS, coupons)}
 
     async def shops_of(self, sales: Sequence[int]) -> dict[int, str]:
         async with self._using() as connection:
@@ -160,6 +240,10 @@ class LedgerBatches:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
+
+
+def _named(claims: ClaimsNamed) -> tuple[list[int | None], ...]:
+    return claims.discounts, claims.coupons, claims.epochs, claims.seqs
 
 
 def _clean(text: str) -> str:

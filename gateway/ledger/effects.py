@@ -31,14 +31,20 @@ async def take_key(connection: Any, *, shop_no: int, effect: Effect, object_id: 
     return _same(await connection.fetchrow(_FIND, shop_no, effect.caller, effect.kind, effect.key), effect)
 
 
+async def find_key(connection: Any, *, shop: str, effect: Effect) -> str | None:
+    """The object this key holds, or None. Raises KeyReused when it holds other content."""
+    row = await connection.fetchrow(_FIND_BY_SHOP, shop, effect.caller, effect.kind, effect.key)
+    return None if row is None else _same(row, effect)
+
+
 class LedgerEffects:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
     async def find(self, shop: str, effect: Effect) -> str | None:
-        """The object this key holds, or None. Raises KeyReused when it holds other content."""
-        row = await self._ledger.fetchrow(_FIND_BY_SHOP, shop, effect.caller, effect.kind, effect.key)
-        return None if row is None else _same(row, effect)
+        """As `find_key`, by itself."""
+        async with self._ledger.connection() as connection:
+            return await find_key(connection, shop=shop, effect=effect)
 
 
 def _same(row: Any, effect: Effect) -> str:

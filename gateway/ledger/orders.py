@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from gateway.domain.ids import OrderId, OrderPlace
+from gateway.domain.ids import ClaimId, OrderId, OrderPlace
 from gateway.domain.order import HeldKey, Order, OrderStatus
 from gateway.ledger.pool import Ledger
 from gateway.ledger.queries import load_queries
@@ -46,7 +46,11 @@ class LedgerOrders:
         )
         return {
             (row["viewer"], row["sale_no"], row["key"]): HeldKey(
-                OrderId(row["order_id"]), row["fingerprint"], row["price_minor"], row["created_at_ms"]
+                OrderId(row["order_id"]),
+                row["fingerprint"],
+                row["price_minor"],
+                row["created_at_ms"],
+                row["discount_minor"],
             )
             for row in rows
         }
@@ -81,4 +85,5 @@ def _order(row: Any) -> Order:
         created_at_ms=row["created_at_ms"],
         pay_by_ms=row["pay_by_ms"],
         extra=row["extra"] or "",
+        claim=None if row["claim"] is None else ClaimId(row["claim"]),
     )

@@ -3,14 +3,16 @@
 -- name: by_place
 -- Orders by their primary key, many at once: what a process asks about the orders it placed.
 SELECT o.order_id, o.sale_no, o.item_no, o.viewer, o.key, o.quantity, o.price_minor, o.discount_minor, o.amount_minor,
-       o.status, o.reason, o.created_at_ms, (extract(epoch FROM o.pay_by) * 1000)::bigint AS pay_by_ms, o.extra
+       o.status, o.reason, o.created_at_ms, (extract(epoch FROM o.pay_by) * 1000)::bigint AS pay_by_ms, o.extra,
+       o.claim
   FROM unnest($1::int[], $2::text[]) AS u(sale_no, order_id)
   JOIN orders o ON o.sale_no = u.sale_no AND o.order_id = u.order_id;
 
 -- name: by_keys
 -- Orders by (viewer, sale, key), many at once.
 SELECT o.order_id, o.sale_no, o.item_no, o.viewer, o.key, o.quantity, o.price_minor, o.discount_minor, o.amount_minor,
-       o.status, o.reason, o.created_at_ms, (extract(epoch FROM o.pay_by) * 1000)::bigint AS pay_by_ms, o.extra
+       o.status, o.reason, o.created_at_ms, (extract(epoch FROM o.pay_by) * 1000)::bigint AS pay_by_ms, o.extra,
+       o.claim
   FROM unnest($1::text[], $2::int[], $3::text[]) AS u(viewer, sale_no, key)
   JOIN orders o ON o.viewer = u.viewer AND o.sale_no = u.sale_no AND o.key = u.key;
 
@@ -25,14 +27,15 @@ SELECT u.order_id
 
 -- name: held_keys
 -- What keys hold, by (viewer, sale, key), many at once; an order that was refused holds none.
-SELECT o.viewer, o.sale_no, o.key, o.order_id, o.fingerprint, o.price_minor, o.created_at_ms
+SELECT o.viewer, o.sale_no, o.key, o.order_id, o.fingerprint, o.price_minor, o.created_at_ms, o.discount_minor
   FROM unnest($1::text[], $2::int[], $3::text[]) AS u(viewer, sale_no, key)
   JOIN orders o ON o.viewer = u.viewer AND o.sale_no = u.sale_no AND o.key = u.key;
 
 -- name: own
 -- A viewer's orders in a shop, newest first, behind a given order id.
 SELECT o.order_id, o.sale_no, o.item_no, o.viewer, o.key, o.quantity, o.price_minor, o.discount_minor, o.amount_minor,
-       o.status, o.reason, o.created_at_ms, (extract(epoch FROM o.pay_by) * 1000)::bigint AS pay_by_ms, o.extra
+       o.status, o.reason, o.created_at_ms, (extract(epoch FROM o.pay_by) * 1000)::bigint AS pay_by_ms, o.extra,
+       o.claim
   FROM orders o
   JOIN sales s ON s.sale_no = o.sale_no
   JOIN shops h ON h.shop_no = s.shop_no
@@ -43,7 +46,8 @@ SELECT o.order_id, o.sale_no, o.item_no, o.viewer, o.key, o.quantity, o.price_mi
 -- name: of_sale
 -- The orders of a sale in the order they were decided, behind a given order id, of one status or of all.
 SELECT o.order_id, o.sale_no, o.item_no, o.viewer, o.key, o.quantity, o.price_minor, o.discount_minor, o.amount_minor,
-       o.status, o.reason, o.created_at_ms, (extract(epoch FROM o.pay_by) * 1000)::bigint AS pay_by_ms, o.extra
+       o.status, o.reason, o.created_at_ms, (extract(epoch FROM o.pay_by) * 1000)::bigint AS pay_by_ms, o.extra,
+       o.claim
   FROM orders o
  WHERE o.sale_no = $1 AND ($2::text IS NULL OR o.order_id > $2) AND ($3::text IS NULL OR o.status = $3)
  ORDER BY o.order_id
@@ -53,7 +57,8 @@ SELECT o.order_id, o.sale_no, o.item_no, o.viewer, o.key, o.quantity, o.price_mi
 -- The orders of a shop in the order they were decided, behind a given order id; only of the named rooms where names are
 -- given. Each sale gives a page at most, through its primary key.
 SELECT o.order_id, o.sale_no, o.item_no, o.viewer, o.key, o.quantity, o.price_minor, o.discount_minor, o.amount_minor,
-       o.status, o.reason, o.created_at_ms, (extract(epoch FROM o.pay_by) * 1000)::bigint AS pay_by_ms, o.extra
+       o.status, o.reason, o.created_at_ms, (extract(epoch FROM o.pay_by) * 1000)::bigint AS pay_by_ms, o.extra,
+       o.claim
   FROM shops h
   JOIN sales s ON s.shop_no = h.shop_no
   LEFT JOIN rooms r ON r.room_no = s.room_no

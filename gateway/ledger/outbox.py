@@ -8,7 +8,7 @@ from gateway.ledger.pool import Ledger
 
 class OutboxRow(NamedTuple):
     no: int
-    sale_no: int
+    sale_no: int | None
     item_no: int
     viewer: str
     key: str
@@ -16,6 +16,9 @@ class OutboxRow(NamedTuple):
     seq: int
     quantity: int
     kind: str
+    coupon_no: int | None
+    claim_epoch: int | None
+    claim_seq: int | None
 
 
 class LedgerOutbox:
@@ -25,7 +28,8 @@ class LedgerOutbox:
     async def pending(self, shard: int, *, limit: int, after: int = 0) -> list[OutboxRow]:
         """Rows by number, behind the number `after`."""
         rows = await self._ledger.fetch(
-            "SELECT no, sale_no, item_no, viewer, coalesce(key, ''), epoch, seq, quantity, kind"
+            "SELECT no, sale_no, item_no, viewer, coalesce(key, ''), epoch, seq, quantity, kind,"
+            " coupon_no, claim_epoch, claim_seq"
             " FROM outbox WHERE shard = $1 AND no > $3 ORDER BY no LIMIT $2",
             shard,
             limit,

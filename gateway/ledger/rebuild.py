@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import asyncpg
 import structlog
 
+from gateway.domain.coupon import Coupon
 from gateway.errors import LedgerUnavailable, RebuildLost
+from gateway.ledger.coupons import read_coupon
 from gateway.ledger.pool import Ledger, ledger_errors, open_connection
 from gateway.ledger.queries import load_queries
 from gateway.ledger.shards import LedgerShards
@@ -47,6 +49,16 @@ class RecountedItem(NamedTuple):
     stock: int
     left: int
     held: int
+    floor_minor: int
+    """0: it has none."""
+    plan: str
+    """As the scripts spell it; empty: it has none."""
+
+
+class RecountedCoupon(NamedTuple):
+    coupon: Coupon
+    left: int
+    budget_left: int
 
 
 class EpochBegun(NamedTuple):
@@ -62,7 +74,7 @@ class EpochBegun(NamedTuple):
     seconds: float
 
 
-# Sale number, field, value: a plain row, because there are many.
+# Number of the sale or coupon, field, value: a plain row, because there are many.
 Field = tuple[int, str, str]
 
 
@@ -89,6 +101,20 @@ class Recount:
         with ledger_errors():
             rows = await self._connection.fetch(_QUERIES["acts"], shard, timeout=_TIMEOUT_S)
         return [(row[0], row[1]) for row in rows]
+
+    async def coupons(self) -> list[RecountedCoupon]:
+        with ledger_errors():
+            rows = await self._connection.fetch(_QUERIES["coupons"], self._shard, timeout=_TIMEOUT_S)
+        return [RecountedCoupon(read_coupon(row), row["copies_left"], row["budget_left"]) for row in rows]
+
+    def claim_answers(self, coupon_nos: Sequence[int]) -> AsyncIterator[Sequence[Field]]:
+        return self._stream("claim_answers", coupon_nos)
+
+    def claim_viewers(self, coupon_nos: Sequence[int]) -> AsyncIterator[Sequence[Field]]:
+        return self._stream("claim_viewers", coupon_nos)
+
+    def claims(self, coupon_nos: Sequence[int]) -> AsyncIterator[Sequence[Field]]:
+        return self._stream("claims", coupon_nos)
 
     def answers(self, sale_nos: Sequence[int]) -> AsyncIterator[Sequence[Field]]:
         return self._stream("answers", sale_nos)
@@ -138,6 +164,9 @@ class LedgerRebuilds(LedgerShards):
 
     async def loaded_sales(self, shard: int) -> list[int]:
         return [row["sale_no"] for row in await self._ledger.fetch(_QUERIES["loaded_sales"], shard)]
+
+    async def loaded_coupons(self, shard: int) -> list[int]:
+        return [row["coupon_no"] for row in await self._ledger.fetch(_QUERIES["loaded_coupons"], shard)]
 
     async def fence(self, shard: int, *, epoch: int, token: int) -> int:
         """The token of a rebuild that begins. From here on none that began before reads the ledger or ends an epoch."""

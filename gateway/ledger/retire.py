@@ -1,4 +1,4 @@
-"""Which sales are over and settled, and how far each is on its way out of Valkey."""
+"""Which sales and coupons are over and settled, and how far each is on its way out of Valkey."""
 
 from typing import NamedTuple
 
@@ -35,6 +35,21 @@ class LedgerRetirement:
 
     async def mark_dropped(self, sale_no: int) -> None:
         await self._ledger.execute(_QUERIES["mark_dropped"], sale_no)
+
+    async def ended_coupons(self, shard: int, *, for_s: float) -> list[int]:
+        """Those that have not been valid for so long, with no order of theirs unsettled."""
+        return [row["coupon_no"] for row in await self._ledger.fetch(_QUERIES["ended_coupons"], shard, for_s, AT_ONCE)]
+
+    async def retired_coupons(self, shard: int, *, for_s: float) -> list[int]:
+        """Those that are still in Valkey."""
+        rows = await self._ledger.fetch(_QUERIES["retired_coupons"], shard, for_s, AT_ONCE)
+        return [row["coupon_no"] for row in rows]
+
+    async def mark_coupon_retired(self, coupon_no: int) -> None:
+        await self._ledger.execute(_QUERIES["mark_coupon_retired"], coupon_no)
+
+    async def mark_coupon_forgotten(self, coupon_no: int) -> None:
+        await self._ledger.execute(_QUERIES["mark_coupon_forgotten"], coupon_no)
 
     async def _ended(self, query: str, shard: int, for_s: float) -> list[EndedSale]:
         rows = await self._ledger.fetch(_QUERIES[query], shard, for_s, AT_ONCE)

@@ -38,3 +38,30 @@ UPDATE sales SET retired_at = clock_timestamp(), changed_at = clock_timestamp() 
 
 -- name: mark_dropped
 UPDATE sales SET dropped_at = clock_timestamp() WHERE sale_no = $1 AND dropped_at IS NULL;
+
+-- name: ended_coupons
+-- Coupons that were valid until so many seconds ago, and of which nothing can change any more but by refunds and late money:
+-- no order that redeems one waits for money, no money of one for an answer, and Valkey was told of everything.
+SELECT k.coupon_no
+  FROM coupons k JOIN shops h USING (shop_no)
+ WHERE h.shard = $1 AND k.retired_at IS NULL AND k.forgotten_at IS NULL
+   AND k.valid_until_ms <= (extract(epoch FROM clock_timestamp()) * 1000)::bigint - ($2::float8 * 1000)::bigint
+   AND NOT EXISTS (SELECT FROM outbox b WHERE b.shard = $1 AND b.coupon_no = k.coupon_no)
+   AND NOT EXISTS (SELECT FROM payments p JOIN orders o ON o.sale_no = p.sale_no AND o.order_id = p.order_id
+                    WHERE p.state = 'waiting' AND o.coupon_no = k.coupon_no)
+   AND NOT EXISTS (SELECT FROM claims c JOIN orders o ON o.sale_no = c.sale_no AND o.order_id = c.order_id
+                    WHERE c.coupon_no = k.coupon_no AND c.state = 'redeemed' AND o.status = 'confirmed')
+ ORDER BY k.valid_until_ms LIMIT $3;
+
+-- name: retired_coupons
+-- Coupons that were retired so many seconds ago and are still in Valkey.
+SELECT k.coupon_no FROM coupons k JOIN shops h USING (shop_no)
+ WHERE h.shard = $1 AND k.forgotten_at IS NULL AND k.retired_at <= clock_timestamp() - make_interval(secs => $2)
+ ORDER BY k.retired_at LIMIT $3;
+
+-- name: mark_coupon_retired
+UPDATE coupons SET retired_at = clock_timestamp(), changed_at = clock_timestamp()
+ WHERE coupon_no = $1 AND retired_at IS NULL;
+
+-- name: mark_coupon_forgotten
+UPDATE coupons SET forgotten_at = clock_timestamp() WHERE coupon_no = $1 AND forgotten_at IS NULL;

@@ -1,4 +1,4 @@
-"""The log of what hosts did to a room; read together with what they did to its sales."""
+"""The log of what hosts did to a room; read together with what they did to its sales and dropped in it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,6 +36,7 @@ class LedgerActs:
                 act=row["act"],
                 actor=row["actor"],
                 sale=row["sale"],
+                coupon=row["coupon"],
                 before=_read(row["before"]),
                 after=_read(row["after"]),
                 reason=row["reason"],

@@ -29,19 +29,27 @@ SELECT EXISTS (SELECT FROM room_acts
                 WHERE room_no = $1 AND act = 'retract_all' AND after ->> 'viewer' = $2 AND (after -> 'unpinned')::boolean);
 
 -- name: of_room
--- Acts on a room and on its sales, newest first, behind a given place: (time, 1 for a room and 0 for a sale, epoch, number).
+-- Acts on a room, on its sales, and of coupons in it, newest first, behind a given place: (time, 1 for a room and 0 for a
+-- sale or coupon, whose acts share a stream, epoch, number).
 SELECT * FROM (
-    (SELECT a.at_ms, 1 AS of_room, 0 AS epoch, a.act_no AS no, a.act, a.actor, NULL AS sale,
+    (SELECT a.at_ms, 1 AS of_room, 0 AS epoch, a.act_no AS no, a.act, a.actor, NULL AS sale, NULL AS coupon,
             a.before::text AS before, a.after::text AS after, NULL AS reason
        FROM room_acts a
       WHERE a.room_no = $1 AND a.at_ms <= $2 AND (a.at_ms, 1, 0, a.act_no) < ($2, $3::int, $4::int, $5::bigint)
       ORDER BY a.at_ms DESC, a.act_no DESC
       LIMIT $6)
     UNION ALL
-    (SELECT a.at_ms, 0, a.epoch, a.seq, a.act, a.actor, s.sale,
+    (SELECT a.at_ms, 0, a.epoch, a.seq, a.act, a.actor, s.sale, NULL,
             to_json(a.before)::text, to_json(a.after)::text, a.reason
        FROM sales s JOIN acts a USING (sale_no)
       WHERE s.room_no = $1 AND (a.at_ms, 0, a.epoch, a.seq) < ($2, $3::int, $4::int, $5::bigint)
+      ORDER BY a.at_ms DESC, a.epoch DESC, a.seq DESC
+      LIMIT $6)
+    UNION ALL
+    (SELECT a.at_ms, 0, a.epoch, a.seq, a.act, a.actor, NULL, c.coupon,
+            to_json(a.before)::text, to_json(a.after)::text, NULL
+       FROM coupon_acts a JOIN coupons c USING (coupon_no)
+      WHERE a.room_no = $1 AND a.at_ms <= $2 AND (a.at_ms, 0, a.epoch, a.seq) < ($2, $3::int, $4::int, $5::bigint)
       ORDER BY a.at_ms DESC, a.epoch DESC, a.seq DESC
       LIMIT $6)
 ) AS merged

@@ -8,8 +8,9 @@ from msgspec import UNSET, UnsetType
 from gateway.domain.acts import RoomAct
 from gateway.domain.drafts import Effect, RoomChanges, RoomDraft
 from gateway.domain.ids import IdMint, RoomId
+from gateway.domain.limits import ROOMS_A_DAY
 from gateway.domain.room import Room, RoomState
-from gateway.errors import NotFound
+from gateway.errors import NotFound, RateLimited
 from gateway.ledger.effects import take_key
 from gateway.ledger.pool import Ledger
 from gateway.ledger.queries import load_queries
@@ -19,6 +20,7 @@ T = TypeVar("T")
 
 _QUERIES = load_queries("rooms.sql")
 _ACTS = {RoomState.LIVE: RoomAct.START, RoomState.ENDED: RoomAct.END}
+_DAY_MS = 86_400_000
 _CHANGEABLE = ("title", "starts_at_ms", "stream_url", "notice")
 
 
@@ -33,7 +35,8 @@ class LedgerRooms:
         self._mint = mint
 
     async def create(self, shop: str, draft: RoomDraft, effect: Effect) -> RoomCreated:
-        """One room a key, in one transaction. Raises KeyReused; NotFound for a shop that is none."""
+        """One room a key, in one transaction. Raises KeyReused; NotFound for a shop that is none; RateLimited when the
+        shop has made all rooms it may make today, by days of UTC."""
         async with self._ledger.transaction() as connection:
             place = await connection.fetchrow(_QUERIES["place"], shop)
             if place is None:
@@ -44,6 +47,7 @@ class LedgerRooms:
             if held is not None:
                 room_no = self._mint.read_room(held) or 0
             else:
+                await _check_day(connection, place)
                 await connection.execute(
                     _QUERIES["insert"],
                     room_no,
@@ -105,6 +109,17 @@ class LedgerRooms:
                 before, after = ({name: of[name] for name in others} for of in (row, now))
                 await note_act(connection, room_no, RoomAct.CHANGE, actor=actor, before=before, after=after)
             return _room(now)
+
+
+async def _check_day(connection: Any, place: Any) -> None:
+    await connection.execute(_QUERIES["hold_shop"], place["shop_no"])
+    made = await connection.fetchrow(_QUERIES["newest_but"], place["shop_no"], ROOMS_A_DAY)
+    at_ms: int = place["at_ms"]
+    day_began_ms = at_ms - at_ms % _DAY_MS
+    if made["rooms_a_day"] == 0 or (made["created_at_ms"] or 0) >= day_began_ms:
+        raise RateLimited(
+            f"The shop may make {made['rooms_a_day']} rooms a day (UTC).", retry_after_ms=day_began_ms + _DAY_MS - at_ms
+        )
 
 
 def _changed(value: T | UnsetType, before: T) -> T:

@@ -10,6 +10,18 @@ SELECT shop_no, nextval(pg_get_serial_sequence('rooms', 'room_no'))::int AS room
 INSERT INTO rooms (room_no, room, shop_no, title, starts_at_ms, stream_url, notice, created_at_ms)
 OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
 
+-- name: hold_shop
+-- Rooms of a shop that are made at once are counted one after the other. A statement of its own: what a statement sees is
+-- settled before it waits.
+SELECT 1 FROM shops WHERE shop_no = $1 FOR NO KEY UPDATE;
+
+-- name: newest_but
+-- What the shop may make a day, and when it made the last room but so many: if that was today, it has made as many today.
+SELECT rooms_a_day, CASE WHEN rooms_a_day > 0 THEN (
+           SELECT created_at_ms FROM rooms WHERE shop_no = $1
+            ORDER BY room_no DESC OFFSET greatest(rooms_a_day - 1, 0) LIMIT 1) END AS created_at_ms
+  FROM (SELECT coalesce((SELECT rooms_a_day FROM shop_limits WHERE shop_no = $1), $2) AS rooms_a_day) AS allowed;
+
 -- name: find
 SELECT r.*, h.shop FROM rooms r JOIN shops h USING (shop_no) WHERE r.room_no = $1;
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.domain.acts import Act
+from gateway.domain.acts import Act, RoomAct
 from gateway.domain.drafts import Effect, SaleDraft
 from gateway.domain.ids import IdMint, RoomId, SaleId
 from gateway.domain.sale import Item, Sale, SaleHold, StockDisplay
@@ -16,9 +16,11 @@ from gateway.errors import NotFound
 from gateway.ledger.effects import take_key
 from gateway.ledger.pool import Ledger
 from gateway.ledger.queries import load_queries
+from gateway.ledger.room_acts import note_act
 
 _QUERIES = load_queries("sales.sql")
 _read_items = msgspec.json.Decoder(tuple[Item, ...]).decode
+_to_json = msgspec.json.Encoder().encode
 
 UNLOADED_MOST = 500  # a sweep takes the next ones the next time
 OF_ROOM_MOST = 50  # a show has a handful of sales; the newest are the ones that matter
@@ -72,6 +74,24 @@ class LedgerSales:
         if row is None:
             raise NotFound("There is no such sale.")
         return SaleCreated(_sale(row), held is not None, row["loaded_epoch"] is not None)
+
+    async def change(self, sale_no: int, *, title: str | None, stock_display: StockDisplay | None, actor: str) -> None:
+        """What is None stays. It is noted in the acts of the sale's room, if it has one."""
+        async with self._ledger.transaction() as connection:
+            was = await connection.fetchrow(_QUERIES["lock"], sale_no)
+            if was is None:
+                raise NotFound("There is no such sale.")
+            now = {
+                "title": was["title"] if title is None else title,
+                "stock_display": was["stock_display"] if stock_display is None else stock_display.value,
+            }
+            changed = [name for name, value in now.items() if value != was[name]]
+            if not changed:
+                return
+            await connection.execute(_QUERIES["change"], sale_no, now["title"], now["stock_display"])
+            if was["room_no"] is not None:
+                before, after = ({"sale": was["sale"], **{name: of[name] for name in changed}} for of in (was, now))
+                await note_act(connection, was["room_no"], RoomAct.CHANGE, actor=actor, before=before, after=after)
 
     async def find(self, sale_no: int) -> Sale | None:
         row = await self._ledger.fetchrow(_QUERIES["by_number"], [sale_no])
@@ -164,6 +184,7 @@ async def _insert(connection: Any, place: Any, sale_id: str, draft: SaleDraft) -
         [item.stock for item in items],
         [item.limit_per_viewer for item in items],
         [item.image_url for item in items],
+        [_to_json(item.prices).decode() if item.prices else None for item in items],
     )
 
 

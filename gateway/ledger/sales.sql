@@ -17,10 +17,11 @@ OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
 -- name: insert_items
 -- Numbered by their place, from 1.
 INSERT INTO sale_items (sale_no, item_no, sku, title, price_minor, list_price_minor, floor_minor, stock,
-                        limit_per_viewer, image_url)
-SELECT $1, u.at, u.sku, u.title, u.price, u.list_price, u.floor, u.stock, u.limit_per_viewer, u.image_url
-  FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::int[], $8::int[], $9::text[])
-       WITH ORDINALITY AS u(sku, title, price, list_price, floor, stock, limit_per_viewer, image_url, at);
+                        limit_per_viewer, image_url, prices)
+SELECT $1, u.at, u.sku, u.title, u.price, u.list_price, u.floor, u.stock, u.limit_per_viewer, u.image_url, u.prices
+  FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::int[], $8::int[], $9::text[],
+              $10::jsonb[])
+       WITH ORDINALITY AS u(sku, title, price, list_price, floor, stock, limit_per_viewer, image_url, prices, at);
 
 -- name: by_number
 -- Sales with their items in one statement, so that both are of one moment.
@@ -33,9 +34,16 @@ SELECT s.sale_no, s.sale, h.shop, h.shard, r.room, s.title, s.currency, s.hold, 
       SELECT json_agg(json_build_object(
                  'item_no', i.item_no, 'sku', i.sku, 'title', i.title, 'price_minor', i.price_minor, 'stock', i.stock,
                  'limit_per_viewer', i.limit_per_viewer, 'list_price_minor', i.list_price_minor,
-                 'floor_minor', i.floor_minor, 'image_url', i.image_url) ORDER BY i.item_no)::text AS items
+                 'floor_minor', i.floor_minor, 'image_url', i.image_url,
+                 'prices', coalesce(i.prices, '[]')) ORDER BY i.item_no)::text AS items
         FROM sale_items i WHERE i.sale_no = s.sale_no) i
  WHERE s.sale_no = ANY($1::int[]);
+
+-- name: lock
+SELECT sale, room_no, title, stock_display FROM sales WHERE sale_no = $1 FOR NO KEY UPDATE;
+
+-- name: change
+UPDATE sales SET title = $2, stock_display = $3, changed_at = clock_timestamp() WHERE sale_no = $1;
 
 -- name: of_shop
 -- Numbers of a shop's sales, newest first, behind a given number; only in the named rooms where names are given.

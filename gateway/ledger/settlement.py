@@ -3,8 +3,9 @@
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from gateway.domain.ids import ClaimPlace
 from gateway.domain.settle import LatePayment, SettleAct, Settled
 from gateway.ledger.pool import Ledger
 from gateway.ledger.queries import load_queries
@@ -17,6 +18,9 @@ class ExpiredOrder(NamedTuple):
     viewer: str
     order_id: str
     sale_no: int
+    claim: str | None
+    """The claim of a coupon that is free again, and its state."""
+    claim_state: str | None
 
 
 class LedgerSettlement:
@@ -43,10 +47,19 @@ class LedgerSettlement:
         return [ExpiredOrder(*row) for row in await self._ledger.fetch(_QUERIES["expire"], shard, most, not_after)]
 
     async def waiting_payments(self, shard: int, *, limit: int) -> list[LatePayment]:
-        """Late money of a shard, oldest first."""
-        return [LatePayment(*row) for row in await self._ledger.fetch(_QUERIES["waiting"], shard, limit)]
+        """Late money of a shard, oldest first. A claim is named while Valkey has its coupon; of one that was retired
+        the ledger alone decides."""
+        return [_late(row) for row in await self._ledger.fetch(_QUERIES["waiting"], shard, limit)]
 
     async def settle_late(self, shard: int, payment_no: int, reason: str | None) -> str | None:
         """See `settle_late` in 0002: the order's status, or None when the payment does not wait any more."""
         status: str | None = await self._ledger.fetchval(_QUERIES["settle_late"], shard, payment_no, reason)
         return status
+
+
+def _late(row: Any) -> LatePayment:
+    payment = LatePayment(*tuple(row)[:8])._replace(claim_id=row["claim"] or "")
+    if row["coupon_no"] is None:
+        return payment
+    place = ClaimPlace(row["claimed_at_ms"], row["coupon_no"], row["claim_epoch"], row["claim_seq"])
+    return payment._replace(claim=place, holder=f"{row['epoch']}:{row['seq']}")

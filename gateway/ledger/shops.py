@@ -17,7 +17,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from gateway.domain.limits import DEFAULT, MAX_ROOMS_A_DAY, ShopLimits
 from gateway.errors import Conflict, Invalid, LedgerUnavailable, NotFound
+from gateway.ledger.limits import COLUMNS, limits_of
 
 _SHOP_NAME: Final = re.compile(r"[a-z0-9-]{1,64}")
 _SECRET_BYTES: Final = 32
@@ -121,14 +123,17 @@ class Shops:
         return await self.get(shop)
 
     async def get_or_create(self, shop: str, *, shards: int = 1) -> Shop:
+        """A shop that is made by the way is one to try things with, as often as one likes."""
         found = await self.find(shop)
         if found is not None:
             return found
         try:
-            return await self.create(shop, shards=shards)
+            made = await self.create(shop, shards=shards)
         except Conflict:
             # Somebody else made it in between.
             return await self.get(shop)
+        await self.set_limits(shop, ShopLimits(rooms_a_day=MAX_ROOMS_A_DAY))
+        return made
 
     async def find(self, shop: str) -> Shop | None:
         found = await self._read("WHERE shop = $1", shop)
@@ -170,6 +175,28 @@ class Shops:
         """The whole list anew; processes read it again within seconds."""
         await self._connection.execute("UPDATE shops SET origins = $2 WHERE shop = $1", shop, list(origins))
         return await self.get(shop)
+
+    async def limits(self, shop: str) -> ShopLimits:
+        """As they are set, else the defaults."""
+        found = await self.get(shop)
+        row = await self._connection.fetchrow(f"SELECT {COLUMNS} FROM shop_limits WHERE shop_no = $1", found.shop_no)  # noqa: S608
+        return DEFAULT if row is None else limits_of(row)
+
+    async def set_limits(self, shop: str, limits: ShopLimits) -> ShopLimits:
+        """All of them anew; processes read them again within seconds."""
+        found = await self.get(shop)
+        await self._connection.execute(
+            """
+            INSERT INTO shop_limits (shop_no, rooms_a_day, viewers, comments_per_s) VALUES ($1, $2, $3, $4)
+            ON CONFLICT (shop_no) DO UPDATE SET rooms_a_day = excluded.rooms_a_day, viewers = excluded.viewers,
+                   comments_per_s = excluded.comments_per_s, changed_at = now()
+            """,
+            found.shop_no,
+            limits.rooms_a_day,
+            limits.viewers,
+            limits.comments_per_s,
+        )
+        return limits
 
     async def _add_key(self, shop_no: int, signs: Signs, public_key: bytes | None) -> str:
         kid = f"key_{secrets.token_hex(8)}"

@@ -16,9 +16,21 @@ class LaterState(Struct, array_like=True, gc=False):
     reason: str = ""
 
 
+class LaterClaim(Struct, array_like=True, gc=False):
+    """A claim of `viewer` took a later state."""
+
+    viewer: str
+    claim: str
+    state: str
+    reason: str = ""
+
+
 class ShopOrders(Struct, array_like=True, gc=False):
+    """What of one shop has a later state."""
+
     shop: str
     orders: list[LaterState]
+    claims: list[LaterClaim] = []
 
 
 class Applied(Struct, tag="applied", array_like=True, gc=False):
@@ -42,6 +54,10 @@ class SaleChanged(Struct, tag="sale", array_like=True, gc=False):
     sale_no: int
 
 
+class CouponChanged(Struct, tag="coupon", array_like=True, gc=False):
+    coupon_no: int
+
+
 class RoomChanged(Struct, tag="room", array_like=True, gc=False):
     room: str
 
@@ -50,7 +66,7 @@ class ShopChanged(Struct, tag="shop", array_like=True, gc=False):
     shop: str
 
 
-Message = Applied | LaterStates | SaleChanged | RoomChanged | ShopChanged
+Message = Applied | LaterStates | SaleChanged | CouponChanged | RoomChanged | ShopChanged
 
 encode_shops = msgspec.msgpack.Encoder().encode
 decode_shops = msgspec.msgpack.Decoder(list[ShopOrders]).decode
@@ -58,9 +74,13 @@ encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Message).decode
 
 
-def encode_later(states: Iterable[tuple[str, LaterState]]) -> bytes:
+def encode_later(states: Iterable[tuple[str, LaterState | LaterClaim]]) -> bytes:
     """`LaterStates` of (shop, state), in their order."""
     shops: dict[str, ShopOrders] = {}
     for shop, state in states:
-        shops.setdefault(shop, ShopOrders(shop, [])).orders.append(state)
+        group = shops.setdefault(shop, ShopOrders(shop, []))
+        if isinstance(state, LaterClaim):
+            group.claims.append(state)
+        else:
+            group.orders.append(state)
     return encode(LaterStates(msgspec.Raw(encode_shops(list(shops.values())))))

@@ -46,6 +46,30 @@ _COME_BACK = frozenset(
     }
 )
 
+# Why, as the contract tells it; without those that are never sent.
+MEANINGS = {
+    CloseCode.NORMAL: "The viewer closed.",
+    CloseCode.GOING_AWAY: "This process goes away.",
+    CloseCode.PROTOCOL_ERROR: "Broken WebSocket frames (RFC 6455).",
+    CloseCode.UNSUPPORTED_DATA: "The wrong kind of frame for this subprotocol.",
+    CloseCode.INVALID_TEXT: "A text frame that is no UTF-8.",
+    CloseCode.MESSAGE_TOO_BIG: "A frame of more than 4 KiB.",
+    CloseCode.INTERNAL_ERROR: "A fault of the gateway.",
+    CloseCode.SERVICE_RESTART: "This process goes away, or could not let the viewer in just now.",
+    CloseCode.TRY_AGAIN_LATER: "Too much at once.",
+    CloseCode.SLOW: "The viewer reads too slowly.",
+    CloseCode.TAKE_SNAPSHOT: "Come back without `resume`.",
+    CloseCode.TOO_MANY_FRAMES: "More than 200 frames a second.",
+    CloseCode.NO_HELLO: "No `hello` within 5 s, or another first frame.",
+    CloseCode.FULL: "A sixth socket of the viewer in the room, too many at once, or the shop has its viewers.",
+    CloseCode.TOKEN_ENDED: "The token ended; come back with a fresh one.",
+    CloseCode.BAD_TOKEN: "The token is not good.",
+    CloseCode.BANNED: "Banned from the room or the shop.",
+    CloseCode.ROOM_ENDED: "The room has ended.",
+    CloseCode.NOT_ALLOWED: "Not of this shop or room, or a page whose Origin the shop does not list.",
+    CloseCode.BROKEN_FRAMES: "Three frames that cannot be read.",
+}
+
 
 def may_return(code: int) -> bool:
     """Whether a viewer whose socket was closed with `code` should connect again, after a back-off."""

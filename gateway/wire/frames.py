@@ -9,8 +9,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from gateway.domain.figures import AudienceError, Figures, MoneyFigures
 from gateway.domain.live import MAX_LIKES
 from gateway.domain.order import KEY_PATTERN, MAX_QUANTITY
+from gateway.domain.pickup import MAX_PLACE_CHARS, PLACE_PATTERN
+from gateway.wire.told import ClaimStateWord, KnownClaimWord, KnownOrderWord, OrderStatusWord, ReplyOutcomeWord
 
 MAX_FRAME_BYTES = 4096  # of a viewer's frame; the contract's number
 MAX_PENDING = 32  # keys a hello may name; a viewer has few in flight, and each is a look-up
@@ -20,6 +23,8 @@ Identifier = Annotated[str, Meta(min_length=1, max_length=64)]
 Quantity = Annotated[int, Meta(ge=1, le=MAX_QUANTITY)]
 AmountMinor = Annotated[int, Meta(ge=0, le=2**53)]
 Reference = Annotated[str, Meta(min_length=1, max_length=256)]
+# The order is to be collected: at the place of this name, or wherever the shop's one place is.
+PickupWish = bool | Annotated[str, Meta(min_length=1, max_length=MAX_PLACE_CHARS, pattern=PLACE_PATTERN)]
 
 
 # From the viewer.
@@ -56,9 +61,9 @@ class PlaceOrder(Struct, tag_field="t", tag="order", gc=False):
     expect_amount_minor: AmountMinor | None = None
     ref: Reference | None = None
     meta: Any = None
-    # Not the viewer's to say, or not built: refused rather than ignored, since the viewer would count on it.
-    coupon_claim: None = None
-    pickup: None = None
+    coupon_claim: Identifier | None = None
+    pickup: PickupWish | None = None
+    # Not the viewer's to say: refused rather than ignored, since the viewer would count on it.
     price_minor: None = None
     amount_minor: None = None
     discount_minor: None = None
@@ -102,11 +107,23 @@ class KnownOrder(Struct, omit_defaults=True, gc=False):
 
     sale: str
     key: str
-    outcome: str
+    outcome: KnownOrderWord
     order: str | None = None
-    status: str | None = None
+    status: OrderStatusWord | None = None
     amount_minor: int | None = None
     pay_by_ms: int | None = None
+    reason: str | None = None
+
+
+class KnownClaim(Struct, omit_defaults=True, gc=False):
+    """What became of a pending key of a coupon: the claim it holds, or `none` (repeat with the same key)."""
+
+    coupon: str
+    key: str
+    outcome: KnownClaimWord
+    claim: str | None = None
+    state: ClaimStateWord | None = None
+    value_minor: int | None = None
     reason: str | None = None
 
 
@@ -117,6 +134,7 @@ class Welcome(Struct, tag_field="t", tag="welcome", omit_defaults=True, gc=False
     now_ms: int
     recovered: bool
     orders: list[KnownOrder] | None = None
+    claims: list[KnownClaim] | None = None
 
 
 class ShownComment(Struct, tag_field="k", tag="comment", gc=False):
@@ -159,7 +177,7 @@ class Tick(Struct, tag_field="t", tag="tick", omit_defaults=True, gc=False):
 
 class Reply(Struct, tag_field="t", tag="reply", omit_defaults=True, gc=False):
     id: str
-    outcome: str
+    outcome: ReplyOutcomeWord
     order: str | None = None
     amount_minor: int | None = None
     replayed: bool = False
@@ -169,13 +187,54 @@ class Reply(Struct, tag_field="t", tag="reply", omit_defaults=True, gc=False):
     retry_after_ms: int | None = None
     comment: str | None = None
     at_ms: int | None = None
+    claim: str | None = None
+    value_minor: int | None = None
 
 
 class OrderChanged(Struct, tag_field="t", tag="order", omit_defaults=True, gc=False):
     order: str
-    status: str
+    status: OrderStatusWord
     pay_by_ms: int | None = None
     reason: str | None = None
+
+
+class ClaimChanged(Struct, tag_field="t", tag="claim", omit_defaults=True, gc=False):
+    claim: str
+    state: ClaimStateWord
+    reason: str | None = None
+
+
+class ShowFigures(Figures, tag_field="t", tag="figures", kw_only=True, omit_defaults=True):
+    """For hosts, when they changed. Audience figures are off by what `error` says; what cannot be said is left out."""
+
+    at_ms: int
+    error: AudienceError
+    currency: str | None = None
+    other_currencies: tuple[MoneyFigures, ...] = ()
+
+
+class FedOrder(Struct, omit_defaults=True, gc=False):
+    """An order as it is now; `viewer` is who placed it as the room knows them, `sub` as the shop does."""
+
+    order: str
+    sale: str
+    sku: str
+    quantity: int
+    amount_minor: int
+    currency: str
+    status: str
+    created_at_ms: int
+    viewer: str
+    sub: str
+    reason: str | None = None
+
+
+class Feed(Struct, tag_field="t", tag="feed", omit_defaults=True, gc=False):
+    """For hosts: orders of the room's sales that are new or have a new status, the newest last."""
+
+    orders: list[FedOrder]
+    more: int = 0
+    """Changes before these that are not shown."""
 
 
 class Error(Struct, tag_field="t", tag="error", omit_defaults=True, gc=False):
@@ -204,4 +263,5 @@ class Bye(Struct, tag_field="t", tag="bye", omit_defaults=True, gc=False):
     retry_after_ms: int | None = None
 
 
-ToViewer = Welcome | Snapshot | Tick | Reply | OrderChanged | Error | Pong | TokenEnding | Bye
+ToHost = ShowFigures | Feed
+ToViewer = Welcome | Snapshot | Tick | Reply | OrderChanged | ClaimChanged | Error | Pong | TokenEnding | Bye | ToHost

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
-from gateway import points
 from gateway.clock import Clock
-from gateway.domain.batch import ActColumns, AppliedOrders, LateColumns, Lease, Place
+from gateway.domain.batch import Lease, Place
 from gateway.domain.ids import IdMint
-from gateway.errors import GatewayError, LeaseLost, LedgerRejected
-from gateway.metrics import APPLIED_ORDERS, FLUSH_SECONDS, FLUSH_SIZE, LOST_SEQS, PARKED_ENTRIES
+from gateway.errors import GatewayError, LeaseLost
 from gateway.wire import bus, entries
-from gateway.writer.batch import ActStep, GapStep, LateStep, OrdersStep, Unreadable, UnreadableStep, fold
+from gateway.writer.batch import Unreadable, fold
+from gateway.writer.news import Newsroom
 from gateway.writer.ports import Entry, Ledger, Publisher, Stream
+from gateway.writer.steps import Steps
 
 log = structlog.get_logger(__name__)
 
@@ -35,15 +35,10 @@ _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 # An idle writer asks this often which server is there: the one it reads may live on while its name leads elsewhere, and
 # a rebuild waits until the writer has read what the new one holds of the epoch.
 _RENEW_EVERY_S = 1.0
-# More parked orders than this in a row say that something else than one order is wrong: stop and wait for people.
-MAX_PARKED = 100
 
 
 class OrderWriter:
-    """Applies one shard's stream to the ledger for as long as it holds the shard's lease.
-
-    An outage is waited for, never bisected; data the ledger rejects is bisected down to the order, which is parked.
-    """
+    """Applies one shard's stream to the ledger for as long as it holds the shard's lease. An outage is waited for."""
 
     def __init__(
         self,
@@ -65,8 +60,8 @@ class OrderWriter:
         self._mint = mint
         self._clock = clock
         self._batch_max = batch_max
-        self._shops: dict[int, str] = {}
-        self._parked = 0
+        self._steps = Steps(shard=shard, ledger=ledger, clock=clock)
+        self._newsroom = Newsroom(ledger)
         self._lease: Lease | None = None
         self._stopping = asyncio.Event()
         self.caught_up = asyncio.Event()
@@ -159,132 +154,12 @@ class OrderWriter:
         return ours
 
     async def _apply(self, lease: Lease, found: Sequence[Entry], after: int) -> list[bus.ShopOrders]:
-        changed: dict[str, bus.ShopOrders] = {}
+        """What is to be told of it, a shop."""
+        news = self._newsroom.news()
         decoded = map(_decode, found)
         for step in fold(decoded, epoch=lease.epoch, after=after, most=self._batch_max, mint=self._mint):
-            at = Place(self._shard, lease.epoch, step.after, step.last, lease.token)
-            match step:
-                case OrdersStep():
-                    await self._apply_orders(at, step, changed)
-                case ActStep():
-                    await self._apply_act(at, step)
-                case LateStep():
-                    await self._apply_late(at, step, changed)
-                case GapStep():
-                    await self._skip_lost(at)
-                case UnreadableStep():
-                    await self._park_entry(at, step.entry.error, step.entry.body)
-        return list(changed.values())
-
-    async def _skip_lost(self, at: Place) -> None:
-        """What is missing was promised to somebody: it is recorded, and the shard is going to be recounted."""
-        log.critical("stream_gap", shard=self._shard, epoch=at.epoch, first=at.after + 1, last=at.last)
-        await self._ledger.skip_lost(at)
-        LOST_SEQS.inc(at.last - at.after)
-
-    async def _apply_act(self, at: Place, step: ActStep) -> None:
-        act = step.act
-        columns = ActColumns(
-            act.sale_no,
-            act.act,
-            act.item_no,
-            act.value,
-            act.actor,
-            act.at_ms,
-            act.kind,
-            act.key,
-            act.fingerprint,
-            act.reason,
-        )
-        try:
-            had_effect = await self._ledger.apply_act(at, columns)
-        except LedgerRejected as error:
-            await self._park_entry(at, str(error), repr(act).encode())
-            return
-        if not had_effect:
-            log.error("act_without_effect", shard=self._shard, seq=step.last, act=act.act, sale_no=act.sale_no)
-
-    async def _apply_late(self, at: Place, step: LateStep, changed: dict[str, bus.ShopOrders]) -> None:
-        late = step.late
-        columns = LateColumns(late.sale_no, late.payment_no, late.item_no, late.viewer, late.order_id, late.quantity)
-        points.reach("writer.commit.before")
-        try:
-            status = await self._ledger.apply_late(at, columns)
-        except LedgerRejected as error:
-            self._count_parked(at, "entry_parked", str(error))
-            await self._ledger.park_late(at, payment_no=late.payment_no, reason=str(error), entry=repr(late).encode())
-            return
-        points.reach("writer.commit.after")
-        if status is not None:
-            await self._note_one(late.sale_no, bus.LaterState(late.viewer, late.order_id, status), changed)
-
-    async def _apply_orders(self, at: Place, step: OrdersStep, changed: dict[str, bus.ShopOrders]) -> None:
-        started_s = self._clock.monotonic()
-        points.reach("writer.commit.before")
-        try:
-            applied = await self._ledger.apply_orders(at, step.orders)
-        except LedgerRejected as error:
-            if len(step) == 1:
-                await self._park(at, step, str(error))
-                gone = AppliedOrders({}, dict.fromkeys(step.orders.seqs, "ledger"))
-                await self._note(step, gone, changed)
-                return
-            for half in step.halves():
-                await self._apply_orders(at._replace(after=half.after, last=half.last), half, changed)
-            return
-        points.reach("writer.commit.after")
-        FLUSH_SECONDS.observe(self._clock.monotonic() - started_s)
-        FLUSH_SIZE.observe(len(step))
-        APPLIED_ORDERS.labels("confirmed").inc(len(step) - len(applied.refused))
-        self._parked = 0
-        if applied.refused:
-            APPLIED_ORDERS.labels("refused").inc(len(applied.refused))
-            log.error("ledger_refused_orders", shard=self._shard, refused=applied.refused)
-        await self._note(step, applied, changed)
-
-    async def _park(self, at: Place, step: OrdersStep, reason: str) -> None:
-        entry = repr(step.orders).encode()
-        try:
-            self._count_parked(at, "order_parked", reason)
-            await self._ledger.park_order(at, step.orders, reason=reason, entry=entry)
-        except LedgerRejected as error:
-            # Not even a refused row can be made of it; its units come back with the recount.
-            await self._ledger.park_entry(at, reason=f"{reason}; as a row: {error}", entry=entry)
-
-    async def _park_entry(self, at: Place, reason: str, entry: bytes) -> None:
-        self._count_parked(at, "entry_parked", reason)
-        await self._ledger.park_entry(at, reason=reason, entry=entry)
-
-    def _count_parked(self, at: Place, event: str, reason: str) -> None:
-        self._parked += 1
-        if self._parked > MAX_PARKED:
-            raise GatewayError(f"{self._parked} entries in a row cannot be stored: {reason}")
-        log.critical(event, shard=self._shard, seq=at.last, reason=reason)
-        PARKED_ENTRIES.inc()
-
-    async def _note(self, step: OrdersStep, applied: AppliedOrders, changed: dict[str, bus.ShopOrders]) -> None:
-        """Collects the later states of a step's orders by shop."""
-        orders, pay_by, refused = step.orders, applied.pay_by_ms, applied.refused
-        unknown = set(orders.sales) - self._shops.keys()
-        if unknown:
-            self._shops.update(await self._ledger.shops_of(sorted(unknown)))
-        for seq, sale_no, viewer, order_id in zip(
-            orders.seqs, orders.sales, orders.viewers, orders.order_ids, strict=True
-        ):
-            shop = self._shops.get(sale_no, "")
-            group = changed.get(shop)
-            if group is None:
-                group = changed[shop] = bus.ShopOrders(shop, [])
-            if seq in refused:
-                group.orders.append(bus.LaterState(viewer, order_id, "refused", 0, "ledger"))
-            else:
-                group.orders.append(bus.LaterState(viewer, order_id, "confirmed", pay_by.get(sale_no, 0)))
-
-    async def _note_one(self, sale_no: int, state: bus.LaterState, changed: dict[str, bus.ShopOrders]) -> None:
-        if sale_no not in self._shops:
-            self._shops.update(await self._ledger.shops_of([sale_no]))
-        shop = self._shops.get(sale_no, "")
-        changed.setdefault(shop, bus.ShopOrders(shop, [])).orders.append(state)
+            await self._steps.apply(Place(self._shard, lease.epoch, step.after, step.last, lease.token), step, news)
+        return news.shops()
 
     async def _tell(self, epoch: int, seq: int, shops: list[bus.ShopOrders]) -> None:
         """Viewers first; the mark in Valkey only bounds the backlog."""

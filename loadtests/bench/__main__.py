@@ -21,6 +21,7 @@ from .drive import DriveError
 from .expiry_storm import expiry_storm
 from .fanout import fanout
 from .figures import Report, cell
+from .grabs import grabs
 from .idle_rooms import idle_rooms
 from .machine import commit_cost, conditions
 from .outage import forced_checkpoint, outage
@@ -46,6 +47,7 @@ PARTS: dict[str, Part] = {
     "checkpoint": forced_checkpoint,
     "script_alone": script_alone,
     "writer_alone": writer_alone,
+    "grabs": grabs,
     "peak_second": peak_second,
     "sizes": sizes,
     "expiry_storm": expiry_storm,

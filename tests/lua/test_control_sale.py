@@ -32,6 +32,10 @@ def _ended(shard: LuaShard) -> Done:
     return shard.act("resume")
 
 
+def _past(shard: LuaShard) -> Done:
+    return shard.act("window", value=int(shard.sale()["opens_at"]), text=str(shard.now_ms() - 1))
+
+
 WORDS: dict[str, Callable[[LuaShard], Done]] = {
     "done": lambda shard: shard.act("pause"),
     "same": _same,
@@ -40,6 +44,8 @@ WORDS: dict[str, Callable[[LuaShard], Done]] = {
     "late": lambda shard: shard.act("pause", until_ms=LONG_AGO_MS),
     "ended": _ended,
     "in_use": lambda shard: shard.act("stock", item=1, value=-11),
+    "started": lambda shard: shard.act("window", value=5, text=shard.sale()["closes_at"]),
+    "past": _past,
     "epoch": lambda shard: shard.act("pause", epoch=2),
     "unloaded": lambda shard: shard.act("pause", sale_no=99),
 }
@@ -52,6 +58,8 @@ READ: dict[str, ActDone | type[GatewayError]] = {
     "late": Unavailable,
     "ended": Conflict,
     "in_use": StockInUse,
+    "started": Conflict,
+    "past": Conflict,
     "epoch": ShardClosed,
     "unloaded": ShardClosed,
 }
@@ -114,7 +122,7 @@ async def test_the_binding_passes_as_many_keys_and_arguments_as_the_header_names
     header = read_header("control_sale")
     assert len(script.keys) == header.keys == len(set(script.keys))
     assert len(script.args) == header.args
-    assert script.args == [1, SALE, "stock", 1, 5, "host_1", "k1", "f", 1_005_000, "more came", ""]
+    assert script.args == [1, SALE, "stock", 1, 5, "host_1", "k1", "f", 1_005_000, "more came", "", ""]
 
 
 @pytest.mark.parametrize("act", Act)
@@ -122,7 +130,8 @@ def test_the_script_knows_every_act_of_the_product(shard: LuaShard, act: Act) ->
     shard.load(sale_no=8, opens_in_ms=MINUTE_MS)
     if act is Act.RESUME:
         shard.act("pause", sale_no=8)
-    assert shard.act(str(act), sale_no=8, item=1, value=1).word == "done"
+    text = {Act.PLAN: "5:100", Act.WINDOW: str(shard.now_ms() + MINUTE_MS)}.get(act, "")
+    assert shard.act(str(act), sale_no=8, item=1, value=1, text=text).word == "done"
 
 
 def test_an_act_nobody_knows_is_an_error_and_writes_nothing(shard: LuaShard) -> None:
@@ -313,6 +322,8 @@ def test_every_word_but_done_writes_nothing(shard: LuaShard, word: str) -> None:
         "key_reused": lambda: shard.act("stock", item=1, value=6, key="k1", fingerprint="other"),
         "ended": lambda: shard.act("resume"),
         "same": lambda: shard.act("pause"),
+        "started": lambda: WORDS["started"](shard),
+        "past": lambda: WORDS["past"](shard),
     }
     assert repeat[word]().word == word
     assert shard.everything() == before

@@ -5,7 +5,18 @@ import pytest
 from redis.exceptions import ResponseError
 
 from gateway.domain.ids import SaleId, Sku
-from gateway.domain.sale import MAX_ITEMS, MAX_PRICE_MINOR, MAX_STOCK, Item, Sale, SaleHold, StockDisplay
+from gateway.domain.sale import (
+    MAX_ITEMS,
+    MAX_PRICE_MINOR,
+    MAX_PRICE_STEPS,
+    MAX_STOCK,
+    Item,
+    PriceStep,
+    Sale,
+    SaleHold,
+    StockDisplay,
+    plan_text,
+)
 from gateway.errors import ShardClosed
 from gateway.hot.connect import connect
 from gateway.hot.scripts import Scripts
@@ -36,7 +47,16 @@ def sale(sale_no: int = SALE) -> Sale:
         created_at_ms=0,
         items=(
             Item(item_no=1, sku=Sku("tin"), title="Tin", price_minor=1900, stock=10, limit_per_viewer=2),
-            Item(item_no=2, sku=Sku("box"), title="Box", price_minor=0, stock=0, limit_per_viewer=1),
+            Item(
+                item_no=2,
+                sku=Sku("box"),
+                title="Box",
+                price_minor=0,
+                stock=0,
+                limit_per_viewer=1,
+                floor_minor=700,
+                prices=(PriceStep(1_200, 900), PriceStep(1_500, 800)),
+            ),
         ),
     )
 
@@ -102,6 +122,8 @@ async def test_a_sale_of_the_ledger_is_given_as_it_stands(shard: LuaShard, valke
         "2:stock": "0",
         "2:left": "0",
         "2:held": "0",
+        "2:floor": "700",
+        "2:plan": "1200:900;1500:800",
     }
     assert counts is not None
     assert [(each.item_no, each.stock, each.left, each.held) for each in counts.values()] == [
@@ -130,10 +152,11 @@ def test_a_shard_that_is_not_open_in_this_epoch_is_given_nothing(new_shard: LuaS
 
 
 def test_the_largest_sale_fits_with_exact_numbers(shard: LuaShard) -> None:
-    items = [(no, MAX_PRICE_MINOR, MAX_STOCK, MAX_STOCK) for no in range(1, MAX_ITEMS + 1)]
-    assert shard.load(items, sale_no=8) == "loaded"
+    plan = plan_text([PriceStep(at, MAX_PRICE_MINOR) for at in range(MAX_PRICE_STEPS)])
+    full = (MAX_PRICE_MINOR, MAX_STOCK, MAX_STOCK, MAX_PRICE_MINOR, plan)
+    assert shard.load([(no, *full) for no in range(1, MAX_ITEMS + 1)], sale_no=8) == "loaded"
     stored = shard.sale(8)
-    assert len(stored) == 3 + 5 * MAX_ITEMS
+    assert len(stored) == 3 + 7 * MAX_ITEMS
     assert stored[f"{MAX_ITEMS}:price"] == str(MAX_PRICE_MINOR)
     assert stored[f"{MAX_ITEMS}:left"] == stored[f"{MAX_ITEMS}:stock"] == str(MAX_STOCK)
 

@@ -16,6 +16,7 @@ from gateway.hot.orders import HotOrders
 from gateway.hot.scripts import Scripts
 from gateway.hot.shard import HotShard
 from tests.support.fake_clock import FakeClock
+from tests.support.lua_coupons import COUPON
 from tests.support.lua_shard import LONG_AGO_MS, MINUTE_MS, SALE, LuaShard, order, read_header
 
 GROUP_MAX = 256
@@ -64,6 +65,7 @@ VERDICTS: dict[str, Callable[[LuaShard], list[Any]]] = {
     "ended": _ended,
     "paused": _paused,
     "price_changed": lambda shard: shard.place(order(expect=1)).answers[0],
+    "coupon_unusable": lambda shard: shard.place(order(claim=(COUPON, "1|9"))).answers[0],
     "backlog": lambda shard: shard.place(order(), backlog=0).answers[0],
 }
 
@@ -182,6 +184,7 @@ ANSWERS: dict[str, tuple[list[Any], OrderAnswer | type[GatewayError]]] = {
     "ended": (["ended"], OrderAnswer(OrderOutcome.ENDED)),
     "paused": (["paused"], OrderAnswer(OrderOutcome.PAUSED)),
     "price_changed": (["price_changed", 2000], OrderAnswer(OrderOutcome.PRICE_CHANGED, amount_minor=4000)),
+    "coupon_unusable": (["coupon_unusable"], OrderAnswer(OrderOutcome.COUPON_UNUSABLE)),
     "backlog": (["backlog"], Overloaded),
 }
 
@@ -215,7 +218,8 @@ async def test_the_binding_passes_as_many_keys_and_arguments_as_the_header_names
     script = RecordedScript(reply("open", ["paused"]))
     await bound(script, clock).decide(SALE, [request(clock)])
     header = read_header("place_orders")
-    assert len(script.keys) == header.keys == len(set(script.keys))
+    # KEYS[6..] are those of coupons, and this group names none.
+    assert len(script.keys) == header.keys - 1 == len(set(script.keys))
     assert len(script.args) == header.args
     assert {name[: name.index("}") + 1] for name in script.keys} == {"{s3}"}, "all keys of a script share a slot"
 
@@ -291,6 +295,7 @@ def test_every_answer_but_reserved_writes_nothing(shard: LuaShard, word: str) ->
         "backlog": lambda: shard.place(order(), backlog=0).words,
         "not_started": lambda: shard.place(order(), sale_no=8).words,
         "key_reused": lambda: shard.place(order(quantity=2)).words,
+        "coupon_unusable": lambda: shard.place(order(claim=(COUPON, "1|9"))).words,
     }
     assert repeats.get(word, lambda: shard.place(order()).words)() == [word]
     assert shard.everything() == before

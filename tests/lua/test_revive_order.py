@@ -4,9 +4,11 @@ from typing import Any, NamedTuple
 import pytest
 from redis.exceptions import ResponseError
 
+from gateway.domain.ids import ClaimPlace
 from gateway.hot.revivals import HotRevivals
 from gateway.hot.shard import HotShard
 from gateway.wire import entries
+from tests.support.lua_coupons import COUPON, LuaCoupons, claim
 from tests.support.lua_shard import MINUTE_MS, SALE, LuaShard, order, read_header
 
 
@@ -34,6 +36,14 @@ def _replayed(shard: LuaShard) -> str:
     return shard.revive()[0]
 
 
+def _waits(shard: LuaShard) -> str:
+    coupons = LuaCoupons(shard)
+    coupons.load()
+    coupons.claim(claim())
+    shard.place(order("vw_1", claim=(COUPON, "1|1")))
+    return shard.revive(claim=(COUPON, "1|1"), holder="1:2")[0]
+
+
 WORDS: dict[str, Callable[[LuaShard], str]] = {
     "revived": lambda shard: shard.revive()[0],
     "replayed": _replayed,
@@ -41,6 +51,8 @@ WORDS: dict[str, Callable[[LuaShard], str]] = {
     "limit_reached": _limit_reached,
     "epoch": lambda shard: shard.revive(epoch=2)[0],
     "unloaded": lambda shard: shard.revive(sale_no=99)[0],
+    "coupon_unusable": lambda shard: shard.revive(claim=(COUPON, "1|9"), holder="1:1")[0],
+    "waits": _waits,
 }
 
 
@@ -78,6 +90,9 @@ class Payment(NamedTuple):
     viewer: str = "vw_1"
     order_id: str = "ord_1"
     quantity: int = 3
+    retired: bool = False
+    claim: ClaimPlace | None = None
+    holder: str = ""
 
 
 def bound(script: Recorded) -> tuple[HotRevivals, HotShard]:
@@ -97,8 +112,17 @@ async def test_the_binding_gives_back_every_word_and_passes_what_the_header_name
     sale = "{s3}:sale:7"
     assert script.keys == ["{s3}:shard", sale, f"{sale}:units", f"{sale}:late", "{s3}:stream"]
     assert script.args == [1, 7, 12, 2, "vw_1", 3, "ord_1"]
-    assert (len(script.keys), len(script.args)) == (header.keys, header.args)
+    assert (len(script.keys) + 1, len(script.args) + 3) == (header.keys, header.args)
     assert shard.seq_seen == 6
+
+
+async def test_the_binding_names_the_claim_that_the_order_redeems() -> None:
+    script = Recorded("revived")
+    revivals, _ = bound(script)
+    await revivals.revive(Payment(claim=ClaimPlace(1_000_000, 31, 2, 8), holder="2:9"))
+    header = read_header("revive_order")
+    assert (len(script.keys), len(script.args)) == (header.keys, header.args)
+    assert (script.keys[5], script.args[7:]) == ("{s3}:coupon:31:claims", ["2|8", "2:9", 0])
 
 
 async def test_the_numbers_of_another_epoch_are_not_taken_for_those_of_this_one() -> None:
@@ -208,7 +232,12 @@ def test_what_the_ledger_does_not_take_comes_back_and_the_payment_stays_decided(
 def test_every_word_but_revived_writes_nothing(shard: LuaShard, word: str) -> None:
     WORDS[word](shard)
     before = shard.everything()
-    more: dict[str, Any] = {"epoch": {"epoch": 2}, "unloaded": {"sale_no": 99}}.get(word, {})
+    more: dict[str, Any] = {
+        "epoch": {"epoch": 2},
+        "unloaded": {"sale_no": 99},
+        "coupon_unusable": {"claim": (COUPON, "1|9"), "holder": "1:1"},
+        "waits": {"claim": (COUPON, "1|1"), "holder": "1:2"},
+    }.get(word, {})
     assert shard.revive(**more)[0] == word
     assert shard.everything() == before
 
@@ -246,3 +275,78 @@ def test_a_key_of_the_wrong_type_is_an_error_before_any_write(shard: LuaShard, w
     with pytest.raises(ResponseError, match="WRONGTYPE"):
         shard.revive()
     assert shard.everything() == before
+
+
+# An order that redeems a claim.
+
+
+def _expired_with_claim(shard: LuaShard) -> LuaCoupons:
+    """An order of vw_1 with the claim 1|1, decided as 1:2, expired and given back."""
+    coupons = LuaCoupons(shard)
+    coupons.load()
+    coupons.claim(claim("vw_1", "a"))
+    assert shard.place(order("vw_1", "k1", claim=(COUPON, "1|1"))).words == ["reserved"]
+    row = [1, SALE, 1, "vw_1", "k1", 1, 2, 1, "release", COUPON, "1|1"]
+    assert shard.release(row) == ("released", 1)
+    return coupons
+
+
+def test_a_revived_order_holds_its_claim_again(shard: LuaShard) -> None:
+    coupons = _expired_with_claim(shard)
+    assert shard.revive(claim=(COUPON, "1|1"), holder="1:2") == ("revived", 1, 3)
+    assert coupons.claims() == {"1|1": (500, "1:2", "vw_1")}
+    assert shard.place(order("vw_1", "k2", claim=(COUPON, "1|1"))).words == ["coupon_unusable"]
+    assert shard.revive(claim=(COUPON, "1|1"), holder="1:2")[0] == "replayed"
+
+
+def test_an_order_whose_claim_another_one_redeems_does_not_come_back(shard: LuaShard) -> None:
+    coupons = _expired_with_claim(shard)
+    shard.place(order("vw_1", "k2", claim=(COUPON, "1|1")))
+    before = shard.everything()
+    assert shard.revive(claim=(COUPON, "1|1"), holder="1:2")[0] == "coupon_unusable"
+    assert shard.everything() == before
+    assert coupons.claims()["1|1"].holder == "1:3"
+
+
+def test_a_claim_of_somebody_else_brings_no_order_back(shard: LuaShard) -> None:
+    _expired_with_claim(shard)
+    assert shard.revive(viewer="vw_2", claim=(COUPON, "1|1"), holder="1:2")[0] == "coupon_unusable"
+
+
+def test_a_sale_that_left_has_nothing_to_count_and_its_orders_claim_is_taken_all_the_same(shard: LuaShard) -> None:
+    """A coupon may outlive a sale; what the ledger redeems again must not be free here."""
+    coupons = _expired_with_claim(shard)
+    shard.valkey.delete(shard.keys.sale(SALE), shard.keys.units(SALE), shard.keys.answers(SALE))
+    named = {"claim": (COUPON, "1|1"), "holder": "1:2"}
+    assert shard.revive(**named)[0] == "unloaded", "one that is missing did not leave"
+    assert shard.revive(**named, retired=True) == ("revived", 1, 3)
+    assert coupons.claims() == {"1|1": (500, "1:2", "vw_1")}
+    assert not shard.valkey.exists(shard.keys.sale(SALE), shard.keys.units(SALE), shard.keys.late(SALE))
+    assert shard.revive(**named, retired=True)[0] == "waits", "it is taken once"
+    assert [entry.id for entry in shard.stream()][-1] == "1-3"
+    shard.release([2, SALE, 1, "vw_1", "", 1, 2, 1, "return", COUPON, "1|1"])
+    assert coupons.claims()["1|1"].holder == ""
+
+
+def test_a_sale_that_left_brings_no_order_back_without_a_claim_to_take(shard: LuaShard) -> None:
+    assert shard.revive(sale_no=99, retired=True)[0] == "unloaded"
+
+
+def test_money_waits_until_the_end_of_its_order_is_known_here(shard: LuaShard) -> None:
+    """Else the row that tells the end would free the claim of an order that was paid."""
+    coupons = LuaCoupons(shard)
+    coupons.load()
+    coupons.claim(claim("vw_1", "a"))
+    shard.place(order("vw_1", "k1", claim=(COUPON, "1|1")))
+    assert shard.revive(claim=(COUPON, "1|1"), holder="1:2")[0] == "waits"
+    shard.release([1, SALE, 1, "vw_1", "k1", 1, 2, 1, "release", COUPON, "1|1"])
+    assert shard.revive(claim=(COUPON, "1|1"), holder="1:2")[0] == "revived"
+    assert coupons.claims()["1|1"].holder == "1:2"
+
+
+def test_a_revival_that_the_ledger_did_not_take_lets_go_of_the_claim(shard: LuaShard) -> None:
+    coupons = _expired_with_claim(shard)
+    shard.revive(claim=(COUPON, "1|1"), holder="1:2")
+    shard.release([2, SALE, 1, "vw_1", "", 1, 2, 1, "return", COUPON, "1|1"])
+    assert coupons.claims()["1|1"].holder == ""
+    assert (shard.left(), shard.held()) == (10, 0)

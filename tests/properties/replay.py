@@ -188,7 +188,7 @@ class Real:
         assert isinstance(step, LateStep)
         late = step.late
         columns = LateColumns(late.sale_no, late.payment_no, late.item_no, late.viewer, late.order_id, late.quantity)
-        return str(await self.floor.batches.apply_late(at, columns))
+        return str((await self.floor.batches.apply_late(at, columns)).status)
 
     async def _settle(self, tap: int, do: str, **more: Any) -> str:
         act = SettleAct(do=do, shop_no=self.shop_no, order=self.ids[tap], sale=self.sale_no, **more)

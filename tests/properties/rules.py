@@ -1,127 +1,27 @@
 """The rules of the scripts in plain words: one shard as Valkey has it, beside the ledger it belongs to.
 
-Nothing is counted up and down here as the scripts do it. Units are claims that are held, sold or back; what is left,
-what is held and what a viewer has are sums over them.
+Nothing is counted up and down here as the scripts do it. The units of a hold are held, sold or back; what is left,
+what is held and what a viewer has are sums over them. Coupons are beside (`coupon_rules`).
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-MINUTE_MS = 60_000
-
-
-@dataclass(slots=True)
-class Claim:
-    """Units of one item for one viewer. `at` is where Valkey has them: held | sold | back."""
-
-    sale_no: int
-    item: int
-    viewer: str
-    quantity: int
-    at: str
-
-
-@dataclass(slots=True)
-class Order:
-    claim: Claim
-    key: str
-    fingerprint: str
-    price: int
-    extra: str
-    epoch: int
-    seq: int
-    at_ms: int
-    status: str = "waiting"
-    """As the ledger has it; `waiting`: in the stream, the ledger has not seen it."""
-    answers: bool = True
-    """Its key gives it as the answer, in Valkey."""
-
-    @property
-    def id(self) -> str:
-        return f"ord_{self.epoch}_{self.seq}"
-
-
-@dataclass(slots=True)
-class Payment:
-    """Late money. `state`: waiting | applied | refund_due."""
-
-    no: int
-    order: Order
-    state: str = "waiting"
-
-
-@dataclass(slots=True)
-class Revival:
-    """Units that Valkey took for a late payment."""
-
-    payment: Payment
-    claim: Claim
-    epoch: int
-    seq: int
-    waiting: bool = True
-    took: bool = False
-    """The ledger took it: these are the units of the order that came back."""
-    remembered: bool = True
-    """Valkey knows that the payment was decided."""
-
-
-@dataclass(slots=True)
-class Row:
-    """One row of the outbox, and what it does in Valkey."""
-
-    no: int
-    kind: str
-    claim: Claim
-    order: Order | None
-    epoch: int
-    seq: int
-
-    def apply(self) -> None:
-        self.claim.at = "sold" if self.kind == "paid" else "back"
-        if self.kind == "refuse" and self.order is not None:
-            self.order.answers = False
-
-
-@dataclass(slots=True)
-class Item:
-    price: int
-    limit: int
-    stock: int
-
-
-@dataclass(slots=True)
-class Sale:
-    no: int
-    hold: str
-    opens_at: int
-    closes_at: int
-    items: dict[int, Item]
-
-    def copy(self) -> "Sale":
-        return replace(self, items={no: replace(item) for no, item in self.items.items()})
-
-
-@dataclass(slots=True)
-class Entry:
-    """One entry of the stream, and what the ledger makes of it."""
-
-    epoch: int
-    first: int
-    last: int
-    body: list[Any]
-    orders: list[Order] = field(default_factory=list)
-    act: tuple[str, int, int] | None = None
-    revival: Revival | None = None
-
-
-@dataclass(slots=True)
-class Answer:
-    """What a script says of the shard, before anything else."""
-
-    word: str
-    epoch: int
-    seq: int
+from tests.properties.coupon_rules import Claim, Coupons
+from tests.properties.things import (
+    Answer,
+    Entry,
+    Hold,
+    Item,
+    Order,
+    Payment,
+    Revival,
+    Row,
+    Sale,
+    change,
+    plan_of,
+)
 
 
 @dataclass(slots=True)
@@ -146,6 +46,7 @@ class Shard:
     acts: dict[tuple[str, str], tuple[str, int, int]] = field(default_factory=dict)
     orders: list[Order] = field(default_factory=list)
     revivals: list[Revival] = field(default_factory=list)
+    coupons: Coupons = field(default_factory=Coupons)
     # The ledger.
     ledger_epoch: int = 1
     cursor: int = 0
@@ -158,28 +59,28 @@ class Shard:
 
     # Sums.
 
-    def _claims(self) -> Iterator[Claim]:
+    def _holds(self) -> Iterator[Hold]:
         for order in self.orders:
-            yield order.claim
+            yield order.hold
         for revival in self.revivals:
-            yield revival.claim
+            yield revival.hold
 
     def held(self, sale_no: int, item: int) -> int:
-        return sum(c.quantity for c in self._claims() if (c.sale_no, c.item, c.at) == (sale_no, item, "held"))
+        return sum(c.quantity for c in self._holds() if (c.sale_no, c.item, c.at) == (sale_no, item, "held"))
 
     def left(self, sale_no: int, item: int) -> int:
-        out = sum(c.quantity for c in self._claims() if (c.sale_no, c.item) == (sale_no, item) and c.at != "back")
+        out = sum(c.quantity for c in self._holds() if (c.sale_no, c.item) == (sale_no, item) and c.at != "back")
         return self.sales[sale_no].items[item].stock - out
 
     def units(self, sale_no: int) -> dict[tuple[str, int], int]:
         had: dict[tuple[str, int], int] = {}
-        for claim in self._claims():
-            if claim.sale_no == sale_no and claim.at != "back":
-                had[claim.viewer, claim.item] = had.get((claim.viewer, claim.item), 0) + claim.quantity
+        for hold in self._holds():
+            if hold.sale_no == sale_no and hold.at != "back":
+                had[hold.viewer, hold.item] = had.get((hold.viewer, hold.item), 0) + hold.quantity
         return had
 
     def answering(self, sale_no: int) -> dict[tuple[str, str], Order]:
-        return {(o.claim.viewer, o.key): o for o in self.orders if o.answers and o.claim.sale_no == sale_no}
+        return {(o.hold.viewer, o.key): o for o in self.orders if o.answers and o.hold.sale_no == sale_no}
 
     # Groups of orders.
 
@@ -201,42 +102,60 @@ class Shard:
         answers = [self._judge(sale_no, each, now_ms=now_ms, full=full, entry=entry) for each in requests]
         if entry.orders:
             entry.last = self.seq
-            rows = [
-                [o.claim.viewer, o.key, o.fingerprint, o.claim.item, o.claim.quantity, o.price, o.extra]
-                for o in entry.orders
-            ]
-            entry.body = ["orders", sale_no, now_ms, entry.first, rows]
+            entry.body = ["orders", sale_no, now_ms, entry.first, [_told(order) for order in entry.orders]]
             self.stream.append(entry)
         return answers
 
     def _judge(self, sale_no: int, request: list[Any], *, now_ms: int, full: bool, entry: Entry) -> list[Any]:
-        viewer, key, fingerprint, no, quantity, expect, extra, until_ms = request
+        viewer, key, fingerprint, no, quantity, expect, extra, until_ms, *named = request
         sale = self.sales[sale_no]
         item = sale.items[no]
         earlier = self.answering(sale_no).get((viewer, key))
         if earlier is not None:
             if earlier.fingerprint != fingerprint:
                 return ["key_reused"]
-            return ["replayed", earlier.epoch, earlier.seq, earlier.at_ms, earlier.price]
+            return ["replayed", earlier.epoch, earlier.seq, earlier.at_ms, *_priced(earlier.price, earlier.discount)]
         if now_ms > until_ms:
             return ["late"]
         closed = self._closed(sale, now_ms)
         if closed:
             return closed
-        if expect >= 0 and expect != item.price * quantity:
-            return ["price_changed", item.price]
+        price = item.price_at(now_ms)
+        claim, discount = self._redeemable(named, viewer, sale_no, item, quantity, now_ms) if named else (None, 0)
+        if (not named or discount) and expect >= 0 and expect != price * quantity - discount:
+            return ["price_changed", *_priced(price, discount)]
         if self.units(sale_no).get((viewer, no), 0) + quantity > item.limit:
             return ["limit_reached"]
         if self.left(sale_no, no) < quantity:
             return ["sold_out", self.left(sale_no, no), 1 if self.held(sale_no, no) else 0]
+        if named and not discount:
+            return ["coupon_unusable"]
         if full:
             return ["backlog"]
         self.seq += 1
-        claim = Claim(sale_no, no, viewer, quantity, "held")
-        order = Order(claim, key, fingerprint, item.price, extra, self.epoch, self.seq, now_ms)
+        hold = Hold(sale_no, no, viewer, quantity, "held")
+        order = Order(hold, key, fingerprint, price, extra, self.epoch, self.seq, now_ms)
+        order.claim, order.discount, order.holds_claim = claim, discount, claim is not None
         self.orders.append(order)
         entry.orders.append(order)
-        return ["reserved", self.seq, item.price]
+        return ["reserved", self.seq, *_priced(price, discount)]
+
+    def _redeemable(
+        self, named: list[Any], viewer: str, sale_no: int, item: Item, quantity: int, now_ms: int
+    ) -> tuple[Claim | None, int]:
+        """The claim, and what it takes off; (None, 0) where it is of no use."""
+        coupon_no, place = named
+        coupon, claim = self.coupons.offered[coupon_no], self.coupons.named(coupon_no, place)
+        if claim is None or claim.viewer != viewer or self.holder(claim) is not None:
+            return None, 0
+        if now_ms >= coupon.valid_until or (coupon.sales and sale_no not in coupon.sales):
+            return None, 0
+        discount = coupon.takes_off(item.price_at(now_ms), quantity, item.floor, claim)
+        return (claim, discount) if discount else (None, 0)
+
+    def holder(self, claim: Claim) -> Order | None:
+        """The order that redeems it, in Valkey."""
+        return next((order for order in self.orders if order.claim is claim and order.holds_claim), None)
 
     def _closed(self, sale: Sale, now_ms: int) -> list[Any]:
         if sale.hold == "closed" or now_ms >= sale.closes_at:
@@ -247,13 +166,85 @@ class Shard:
             return ["not_started", sale.opens_at]
         return []
 
+    # Coupons.
+
+    def claim(self, coupon_no: int, requests: list[list[Any]], *, now_ms: int, backlog: int) -> list[list[Any]]:
+        full = self.seq - self.applied + len(requests) > backlog
+        entry = Entry(self.epoch, self.seq + 1, self.seq, [])
+        answers = [self._judge_claim(coupon_no, each, now_ms, full, entry) for each in requests]
+        if entry.claims:
+            entry.last = self.seq
+            rows = [[claim.viewer, claim.key, claim.value] for claim in entry.claims]
+            entry.body = ["claims", coupon_no, now_ms, entry.first, rows]
+            self.stream.append(entry)
+        return answers
+
+    def _judge_claim(self, coupon_no: int, request: list[Any], now_ms: int, full: bool, entry: Entry) -> list[Any]:
+        viewer, key, until_ms, draw = request
+        coupon, taken = self.coupons.offered[coupon_no], self.coupons.taken(coupon_no)
+        earlier = self.coupons.answering(coupon_no).get((viewer, key))
+        if earlier is not None:
+            return ["replayed", earlier.epoch, earlier.seq, earlier.at_ms, earlier.value]
+        if now_ms > until_ms:
+            return ["late"]
+        closed = coupon.closed(now_ms, self.opens_up_to)
+        if closed:
+            return closed
+        if sum(claim.viewer == viewer for claim in taken) >= coupon.limit:
+            return ["limit_reached"]
+        if len(taken) >= coupon.copies:
+            return ["gone"]
+        if full:
+            return ["backlog"]
+        self.seq += 1
+        value = coupon.value_of_next(taken, draw)
+        claim = Claim(coupon_no, viewer, key, value, self.epoch, self.seq, now_ms)
+        self.coupons.claims.append(claim)
+        entry.claims.append(claim)
+        return ["claimed", self.seq, value]
+
+    def drop(
+        self, coupon_no: int, for_ms: int, *, actor: str, key: str, late: bool, now_ms: int
+    ) -> tuple[str, int, int]:
+        """(word, sequence number that the ledger must reach, when the claims end)."""
+        coupon, content = self.coupons.offered[coupon_no], f"drop.{coupon_no}.{for_ms}"
+        name = (actor, f"drop+{key}")  # a key is of one kind of act
+        if key and name in self.acts:
+            of_content, of_epoch, of_seq = self.acts[name]
+            if of_content != content:
+                return "key_reused", self.seq, coupon.claim_until
+            return "replayed", of_seq if of_epoch == self.epoch else 0, coupon.claim_until
+        if late:
+            return "late", self.seq, coupon.claim_until
+        if now_ms >= coupon.valid_until:
+            return "ended", self.seq, coupon.claim_until
+        at = now_ms if self.opens_up_to is None else min(now_ms, self.opens_up_to)
+        until_ms = coupon.claim_until if coupon.claim_until > now_ms else coupon.valid_until
+        coupon.drop(at, min(now_ms + for_ms, coupon.valid_until) if for_ms else until_ms)
+        self.seq += 1
+        body = ["coupon_act", coupon_no, at, self.seq, "drop", 4, coupon.claim_until, actor, "drop", key, content]
+        self.stream.append(Entry(self.epoch, self.seq, self.seq, body, drop=True))
+        if key:
+            self.acts[name] = (content, self.epoch, self.seq)
+        return "done", self.seq, coupon.claim_until
+
     # Acts of hosts.
 
     def act(
-        self, sale_no: int, act: str, item: int, value: int, *, actor: str, key: str, late: bool, now_ms: int
+        self,
+        sale_no: int,
+        act: str,
+        item: int,
+        value: int,
+        text: str = "",
+        *,
+        actor: str,
+        key: str,
+        late: bool,
+        now_ms: int,
     ) -> tuple[str, int]:
         """(word, sequence number that the ledger must reach)."""
-        content = f"{act}.{sale_no}.{item}.{value}"
+        content = f"{act}.{sale_no}.{item}.{value}.{text}"
         if key and (actor, key) in self.acts:
             of_content, of_epoch, of_seq = self.acts[actor, key]
             if of_content != content:
@@ -263,19 +254,20 @@ class Shard:
             return "late", self.seq
         sale = self.sales[sale_no]
         at = now_ms if act != "open" or self.opens_up_to is None else min(now_ms, self.opens_up_to)
-        word = self._judge_act(sale, act, item, value, now_ms, at)
+        word = self._judge_act(sale, act, item, value, text, now_ms, at)
         if word:
             return word, self.seq
-        change(sale, act, item, value, at)
+        change(sale, act, item, value, text, at)
         self.seq += 1
-        kind = "price" if act == "price" else "stock"
+        kind = act if act in ("price", "plan", "window") else "stock"
         body = ["act", sale_no, at, self.seq, act, item, value, actor, kind, key, content, "why"]
-        self.stream.append(Entry(self.epoch, self.seq, self.seq, body, act=(act, item, value)))
+        body += [text] if act in ("plan", "window") else []
+        self.stream.append(Entry(self.epoch, self.seq, self.seq, body, act=(act, item, value, text)))
         if key:
             self.acts[actor, key] = (content, self.epoch, self.seq)
         return "done", self.seq
 
-    def _judge_act(self, sale: Sale, act: str, item: int, value: int, now_ms: int, at: int) -> str:
+    def _judge_act(self, sale: Sale, act: str, item: int, value: int, text: str, now_ms: int, at: int) -> str:
         """Why it is not done; empty: it is."""
         if act == "close":
             return "same" if sale.hold == "closed" else ""
@@ -285,12 +277,20 @@ class Shard:
             "pause": sale.hold == "paused",
             "resume": sale.hold == "active",
             "open": sale.hold == "active" and at >= sale.opens_at,
-            "price": sale.items[item].price == value,
+            "price": sale.items[item].price == value and not sale.items[item].plan,
+            "plan": act == "plan" and sale.items[item].plan == plan_of(text),
+            "window": act == "window" and (sale.opens_at, sale.closes_at) == (value, int(text)),
         }
         if already.get(act):
             return "same"
         if act == "stock" and self.left(sale.no, item) + value < 0:
             return "in_use"
+        if act == "window":
+            trusted_ms = now_ms if self.opens_up_to is None else min(now_ms, self.opens_up_to)
+            if value != sale.opens_at and trusted_ms >= sale.opens_at:
+                return "started"
+            if int(text) <= max(now_ms, value):
+                return "past"
         return ""
 
     # Late money.
@@ -299,36 +299,57 @@ class Shard:
         for revival in self.revivals:
             if revival.payment is payment and revival.remembered:
                 return "replayed", revival.seq if revival.epoch == self.epoch else 0
-        claim = replace(payment.order.claim, at="sold")
+        hold = replace(payment.order.hold, at="sold")
         if (
-            self.units(claim.sale_no).get((claim.viewer, claim.item), 0) + claim.quantity
-            > self.sales[claim.sale_no].items[claim.item].limit
+            self.units(hold.sale_no).get((hold.viewer, hold.item), 0) + hold.quantity
+            > self.sales[hold.sale_no].items[hold.item].limit
         ):
             return "limit_reached", self.seq
-        if self.left(claim.sale_no, claim.item) < claim.quantity:
+        if self.left(hold.sale_no, hold.item) < hold.quantity:
             return "sold_out", self.seq
+        order = payment.order
+        if order.claim is not None:
+            holder = self.holder(order.claim)
+            if holder is order:
+                return "waits", self.seq
+            if holder is not None or not order.claim.there:
+                return "coupon_unusable", self.seq
+            order.holds_claim = True
         self.seq += 1
-        revival = Revival(payment, claim, self.epoch, self.seq)
+        revival = Revival(payment, hold, self.epoch, self.seq)
         self.revivals.append(revival)
-        body = ["late", claim.sale_no, now_ms, self.seq, payment.no, claim.item, claim.viewer, claim.quantity]
+        body = ["late", hold.sale_no, now_ms, self.seq, payment.no, hold.item, hold.viewer, hold.quantity]
         self.stream.append(Entry(self.epoch, self.seq, self.seq, [*body, payment.order.id], revival=revival))
         return "revived", self.seq
 
     # What the ledger does. It is free to refuse whatever it likes: its reasons are not Valkey's.
 
-    def _row(self, kind: str, claim: Claim, order: Order | None, epoch: int, seq: int) -> None:
-        self.outbox.append(Row(len(self.outbox) + 1, kind, claim, order, epoch, seq))
+    def _row(
+        self, kind: str, hold: Hold | None, order: Order | None, epoch: int, seq: int, claim: Claim | None = None
+    ) -> None:
+        self.outbox.append(Row(len(self.outbox) + 1, kind, hold, order, epoch, seq, claim))
+
+    def redeems(self, claim: Claim) -> list[Order]:
+        """The orders that redeem it, in the ledger."""
+        return [each for each in self.orders if each.claim is claim and each.status in ("confirmed", "paid")]
 
     def waiting(self) -> list[Entry]:
         return [each for each in self.stream if each.epoch == self.ledger_epoch and each.last > self.cursor]
 
     def apply_next(self, *, refuse: bool) -> None:
-        """The writer's next entry; `refuse`: the first of its orders, or its revival, is not taken."""
+        """The writer's next entry; `refuse`: the first of its orders or claims, or its revival, is not taken."""
         entry = self.waiting()[0]
+        for at, claim in enumerate(entry.claims):
+            claim.status = "refused" if refuse and at == 0 else "confirmed"
+            if claim.status == "refused":
+                self._row("unclaim", None, None, claim.epoch, claim.seq, claim)
+        if entry.drop:
+            self.coupons.ledger[entry.body[1]].drop(entry.body[2], entry.body[6])
         for at, order in enumerate(entry.orders):
-            if refuse and at == 0:
+            claim_is_good = order.claim is None or (order.claim.status == "confirmed" and not self.redeems(order.claim))
+            if (refuse and at == 0) or not claim_is_good:
                 order.status = "refused"
-                self._row("refuse", order.claim, order, order.epoch, order.seq)
+                self._row("refuse", order.hold, order, order.epoch, order.seq)
             else:
                 order.status = "confirmed"
         if entry.act is not None:
@@ -336,11 +357,15 @@ class Shard:
         if entry.revival is not None:
             revival = entry.revival
             revival.waiting = False
-            if revival.payment.state == "waiting" and revival.payment.order.status == "expired" and not refuse:
+            order = revival.payment.order
+            free = order.claim is None or (order.claim.status == "confirmed" and not self.redeems(order.claim))
+            if revival.payment.state == "waiting" and order.status == "expired" and free and not refuse:
                 revival.payment.state, revival.payment.order.status, revival.took = "applied", "paid", True
             else:
                 self.refund(revival.payment)
-                self._row("return", revival.claim, None, revival.epoch, revival.seq)
+                # The claim knows the order that holds it.
+                named = (revival.epoch, revival.seq) if order.claim is None else (order.epoch, order.seq)
+                self._row("return", revival.hold, None if order.claim is None else order, *named)
         self.cursor = entry.last
 
     def refund(self, payment: Payment) -> None:
@@ -352,7 +377,7 @@ class Shard:
 
     def settle(self, order: Order, act: str) -> None:
         """pay | expire | cancel of a confirmed order, pay of an expired one, refund of a paid one."""
-        row = (order.claim, order, order.epoch, order.seq)
+        row = (order.hold, order, order.epoch, order.seq)
         if order.status == "confirmed" and act in ("pay", "expire", "cancel"):
             order.status = {"pay": "paid", "expire": "expired", "cancel": "cancelled"}[act]
             self._row("paid" if act == "pay" else "release", *row)
@@ -361,8 +386,8 @@ class Shard:
                 self.payments.append(Payment(len(self.payments) + 1, order))
         elif order.status == "paid" and act == "refund":
             order.status = "refunded"
-            revived = [each.claim for each in self.revivals if each.took and each.payment.order is order]
-            self._row("return", revived[0] if revived else order.claim, order, order.epoch, order.seq)
+            revived = [each.hold for each in self.revivals if each.took and each.payment.order is order]
+            self._row("return", revived[0] if revived else order.hold, order, order.epoch, order.seq)
 
     def pending(self) -> list[Row]:
         return self.outbox[self.released :]
@@ -379,23 +404,27 @@ class Shard:
         """The ledger goes on from what it has; what else the stream promised is lost."""
         for order in self.orders:
             if order.status == "waiting":
-                order.status, order.answers, order.claim.at = "lost", False, "back"
+                order.status, order.answers, order.hold.at = "lost", False, "back"
+                order.holds_claim = False
+        self.coupons.lose()
         for revival in self.revivals:
             if revival.waiting:
-                revival.waiting, revival.claim.at = False, "back"
+                revival.waiting, revival.hold.at = False, "back"
         self.ledger_epoch, self.cursor = self.ledger_epoch + 1, 0
 
     def recount(self) -> None:
         """Valkey as the ledger has it at this moment."""
         at = {"confirmed": "held", "paid": "sold"}
+        self.coupons.recount()
         for order in self.orders:
-            order.claim.at = at.get(order.status, "back")
+            order.holds_claim = order.claim is not None and order.status in at
+            order.hold.at = at.get(order.status, "back")
             order.answers = order.status not in ("refused", "lost")
         for revival in self.revivals:
             revival.remembered = False
-            revival.claim.at = "back"
+            revival.hold.at = "back"
             if revival.took and revival.payment.order.status == "paid":
-                revival.claim.at, revival.payment.order.claim.at = "sold", "back"
+                revival.hold.at, revival.payment.order.hold.at = "sold", "back"
         self.sales = {no: sale.copy() for no, sale in self.ledger_sales.items()}
         self.acts = {}
         self.released = len(self.outbox)
@@ -408,27 +437,44 @@ class Shard:
             for no, item in sale.items.items():
                 taken = pending = 0
                 for order in self.orders:
-                    claim = order.claim
-                    if (claim.sale_no, claim.item) == (sale.no, no):
-                        taken += claim.quantity if order.status in ("waiting", "confirmed", "paid") else 0
+                    hold = order.hold
+                    if (hold.sale_no, hold.item) == (sale.no, no):
+                        taken += hold.quantity if order.status in ("waiting", "confirmed", "paid") else 0
                 for revival in self.revivals:
-                    claim = revival.claim
-                    if (claim.sale_no, claim.item) == (sale.no, no):
-                        taken += claim.quantity if revival.waiting else 0
+                    hold = revival.hold
+                    if (hold.sale_no, hold.item) == (sale.no, no):
+                        taken += hold.quantity if revival.waiting else 0
                 for row in self.pending():
-                    if (row.claim.sale_no, row.claim.item) == (sale.no, no) and row.kind != "paid":
-                        pending += row.claim.quantity
+                    if row.hold is None or row.kind == "paid":
+                        continue
+                    if (row.hold.sale_no, row.hold.item) == (sale.no, no):
+                        pending += row.hold.quantity
                 if self.left(sale.no, no) != item.stock - taken - pending or self.left(sale.no, no) < 0:
                     return False
         return True
 
+    def discounts_are_fair(self) -> bool:
+        """No claim is redeemed twice, in Valkey or in the ledger, and no order costs less than its floor or than 1."""
+        for claim in self.coupons.claims:
+            holders = [order for order in self.orders if order.claim is claim and order.holds_claim]
+            if max(len(holders), len(self.redeems(claim))) > 1:
+                return False
+        for order in self.orders:
+            amount, item = order.price * order.hold.quantity, self.sales[order.hold.sale_no].items[order.hold.item]
+            if order.discount < 0 or (order.discount == 0) != (order.claim is None):
+                return False
+            if order.discount and amount - order.discount < max(item.floor * order.hold.quantity, 1):
+                return False
+        return True
 
-def change(sale: Sale, act: str, item: int, value: int, at: int) -> None:
-    if act == "stock":
-        sale.items[item].stock += value
-    elif act == "price":
-        sale.items[item].price = value
-    else:
-        sale.hold = {"pause": "paused", "close": "closed"}.get(act, "active")
-        if act == "open":
-            sale.opens_at = min(sale.opens_at, at)
+
+def _priced(price: int, discount: int) -> list[int]:
+    """The discount stands behind the price where there is one."""
+    return [price, discount] if discount else [price]
+
+
+def _told(order: Order) -> list[Any]:
+    """As it stands in its entry."""
+    hold, claim = order.hold, order.claim
+    told = [hold.viewer, order.key, order.fingerprint, hold.item, hold.quantity, order.price, order.extra]
+    return told if claim is None else [*told, order.discount, claim.coupon_no, claim.field]

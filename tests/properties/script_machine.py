@@ -15,20 +15,27 @@ from hypothesis.stateful import (
 )
 
 from gateway.hot.keys import ShardKeys
+from tests.properties.coupon_rules import Coupon, Coupons
 from tests.properties.profiles import Count
-from tests.properties.rules import MINUTE_MS, Item, Row, Sale, Shard
+from tests.properties.rules import Shard
+from tests.properties.things import MINUTE_MS, Item, Order, Row, Sale
+from tests.support.lua_coupons import LARGEST, LuaCoupons, claim
 from tests.support.lua_shard import LONG_AGO_MS, NEVER_LATE_MS, LuaShard, order
 
 # Few names, so that requests meet each other.
 VIEWERS = ("vw_1", "vw_2", "vw|3", "vw_4")
 KEYS = ("a", "b", "c", "d", "e")
 PRICES = (100, 250)
-ITEMS = {7: {1: (100, 2), 2: (2500, 3)}, 8: {1: (100, 4)}}
-"""By sale and item number: price and limit."""
+ITEMS = {7: {1: (100, 2, 0), 2: (2500, 3, 2300)}, 8: {1: (100, 4, 60)}}
+"""By sale and item number: price, limit and floor."""
+COUPONS = {31: {"kind": "amount", "value": 90}, 32: {"kind": "percent", "percent": 33, "sales": (7,)}, 33: {}}
+"""By number. The last one draws between 1 and 300, and is good from 200 on."""
+BUDGET_A_COPY = 40
 NOWHERE = 99
 OWN_KEY = "its own"
 """Made of what is asked, so that it is never used with other content."""
 NEVER_FULL = 50_000
+ANY = 99
 
 
 @st.composite
@@ -37,7 +44,15 @@ def requests(draw: st.DrawFn) -> list[Any]:
     expect = draw(st.sampled_from([*[-1] * 16, 100 * quantity, 2500 * quantity, 1]))
     until_ms = draw(st.sampled_from([*[NEVER_LATE_MS] * 20, LONG_AGO_MS]))
     viewer, key = draw(st.sampled_from(VIEWERS)), draw(st.sampled_from(KEYS))
-    return order(viewer, key, item=item, quantity=quantity, expect=expect, until_ms=until_ms, extra=key * quantity)
+    asked = order(viewer, key, item=item, quantity=quantity, expect=expect, until_ms=until_ms, extra=key * quantity)
+    return [*asked, draw(st.sampled_from([None, None, 0, 1, 2, 3, ANY]))]
+
+
+@st.composite
+def claims(draw: st.DrawFn) -> list[Any]:
+    until_ms = draw(st.sampled_from([*[NEVER_LATE_MS] * 20, LONG_AGO_MS]))
+    chance = draw(st.one_of(st.integers(0, LARGEST), st.just(LARGEST)))
+    return claim(draw(st.sampled_from(VIEWERS)), draw(st.sampled_from(KEYS)), until_ms=until_ms, draw=chance)
 
 
 often = st.sampled_from([True, True, True, False])
@@ -53,6 +68,7 @@ class Scripts(RuleBasedStateMachine):
         self.shard = shard
         # Keys of its own for each example: that is quicker than emptying the server.
         self.shard.keys = ShardKeys(number)
+        self.coupons = LuaCoupons(shard)
         self.count = count
         self.model: Shard
         self.token = 0
@@ -63,8 +79,13 @@ class Scripts(RuleBasedStateMachine):
         self.rebuild: list[Callable[[], None]] = []
         """Steps that a rebuild has yet to do."""
 
-    @initialize(stocks=st.tuples(*[st.integers(1, 12)] * 3), opens_in=st.sampled_from([*[-1] * 9, 1]))
-    def load(self, stocks: tuple[int, int, int], opens_in: int) -> None:
+    @initialize(
+        stocks=st.tuples(*[st.integers(1, 12)] * 3),
+        opens_in=st.sampled_from([*[-1] * 9, 1]),
+        copies=st.tuples(*[st.integers(1, 9)] * 3),
+        by_drop=seldom,
+    )
+    def load(self, stocks: tuple[int, int, int], opens_in: int, copies: tuple[int, int, int], by_drop: bool) -> None:
         now_ms, left = self.shard.now_ms(), list(stocks)
         offer = {
             no: Sale(
@@ -72,22 +93,31 @@ class Scripts(RuleBasedStateMachine):
                 "active",
                 now_ms + opens_in * MINUTE_MS,
                 now_ms + 60 * MINUTE_MS,
-                {item: Item(*facts, left.pop()) for item, facts in items.items()},
+                {item: Item(price, limit, left.pop(), floor) for item, (price, limit, floor) in items.items()},
             )
             for no, items in ITEMS.items()
         }
-        self.model = Shard(offer)
+        self.model = Shard(offer, coupons=Coupons(_offered(copies, now_ms, by_drop)))
         assert self.shard.open() == ("created", 1, 0)
         for sale in offer.values():
             assert self._load(sale) == "loaded"
+        for coupon_no in COUPONS:
+            assert self._load_coupon(coupon_no) == "loaded"
 
     def _load(self, sale: Sale) -> str:
-        items = [[no, item.price, item.limit, item.stock] for no, item in sale.items.items()]
+        items = [[no, item.price, item.limit, item.stock, item.floor, ""] for no, item in sale.items.items()]
         word: bytes = self.shard.call(
             "load_sale",
             [self.shard.keys.shard, self.shard.keys.sale(sale.no)],
             [self.model.ledger_epoch, sale.hold, sale.opens_at, sale.closes_at, msgpack.packb(items)],
         )
+        return word.decode()
+
+    def _load_coupon(self, coupon_no: int) -> str:
+        facts, *_ = self.model.coupons.hashes(coupon_no, [])
+        packed = msgpack.packb([part for pair in facts.items() for part in pair])
+        names = [self.shard.keys.shard, self.shard.keys.coupon(coupon_no)]
+        word: bytes = self.shard.call("load_coupon", names, [self.model.ledger_epoch, packed])
         return word.decode()
 
     # Orders.
@@ -106,6 +136,7 @@ class Scripts(RuleBasedStateMachine):
         model = self.model
         for request in group:
             request[3] = min(request[3], len(ITEMS.get(sale_no, ())) or 1)
+            self._name_claim(request, request.pop())
         for _ in range(2 if reply_lost else 1):
             asked = {"epoch": model.ledger_epoch + epoch, "seen": model.seq + seen}
             placed = self.shard.place(*group, sale_no=sale_no, backlog=backlog, **asked)
@@ -120,11 +151,85 @@ class Scripts(RuleBasedStateMachine):
                 assert placed[:3] == (no.word, no.epoch, no.seq)
                 assert placed.answers == []
 
+    def _name_claim(self, request: list[Any], which: int | None) -> None:
+        """One of the viewer's claims that is free; now and then anybody's, or one that was never made."""
+        if which is None:
+            return
+        model = self.model
+        free = [each for each in model.coupons.claims if each.viewer == request[0] and model.holder(each) is None]
+        named = model.coupons.claims if which == ANY else free
+        if named:
+            one = named[-1 - which % len(named)]
+            coupon_no, place = one.coupon_no, one.field
+        elif which == ANY:
+            coupon_no, place = 33, "1|9999"
+        else:
+            return
+        request[2] += f".{coupon_no}.{place.replace('|', '.')}"
+        request += [coupon_no, place]
+
+    # Claims.
+
+    @rule(
+        coupon_no=st.sampled_from([31, 32, 33, 33]),
+        group=st.lists(claims(), min_size=1, max_size=6),
+        backlog=st.sampled_from([*[NEVER_FULL] * 8, 12]),
+        epoch=st.sampled_from([*[0] * 12, -1, 1]),
+        seen=st.sampled_from([*[0] * 12, 1]),
+        reply_lost=seldom,
+    )
+    def viewers_claim(
+        self, coupon_no: int, group: list[list[Any]], backlog: int, epoch: int, seen: int, reply_lost: bool
+    ) -> None:
+        model = self.model
+        for _ in range(2 if reply_lost else 1):
+            asked = {"epoch": model.ledger_epoch + epoch, "seen": model.seq + seen}
+            placed = self.coupons.claim(*group, coupon_no=coupon_no, backlog=backlog, **asked)
+            no = model.stands(**asked)
+            if no is None:
+                expected = model.claim(coupon_no, group, now_ms=placed.now_ms, backlog=backlog)
+                assert placed[:3] == ("open", model.epoch, model.seq)
+                assert placed.answers == expected
+            else:
+                assert placed[:3] == (no.word, no.epoch, no.seq)
+                assert placed.answers == []
+
+    def _drop_coupon(self, coupon_no: int, for_ms: int, *, key: str, late: bool, epoch: int) -> None:
+        model = self.model
+        done = self.coupons.drop(
+            coupon_no=coupon_no,
+            for_ms=for_ms,
+            key=key,
+            fingerprint=f"drop.{coupon_no}.{for_ms}",
+            until_ms=LONG_AGO_MS if late else NEVER_LATE_MS,
+            epoch=model.ledger_epoch + epoch,
+        )
+        no = model.stands(model.ledger_epoch + epoch)
+        if no is not None:
+            assert done[:3] == ("epoch", no.epoch, no.seq)
+            return
+        word, seq, until_ms = model.drop(coupon_no, for_ms, actor="host_1", key=key, late=late, now_ms=done.now_ms)
+        assert (*done[:3], done.claim_until_ms) == (word, model.epoch, seq, until_ms)
+
+    def _coupon_ends(self, coupon_no: int, what: str) -> None:
+        """The server's clock is its own: the coupon is moved past it instead."""
+        if not self.model.there:
+            return
+        now_ms = self.shard.now_ms()
+        until_ms = now_ms + 90 * MINUTE_MS if what == "is valid again" else now_ms - 1
+        for coupon in (self.model.coupons.offered[coupon_no], self.model.coupons.ledger[coupon_no]):
+            coupon.claim_until = until_ms
+            if what != "claims end":
+                coupon.valid_until = until_ms
+        moved = self.model.coupons.offered[coupon_no]
+        mapping = {"claim_until": moved.claim_until, "valid_until": moved.valid_until}
+        self.shard.valkey.hset(self.shard.keys.coupon(coupon_no), mapping=mapping)
+
     # Acts, and time.
 
     @rule(
-        what=st.sampled_from([*["act"] * 8, "time", "clocks"]),
-        act=st.sampled_from([*["open", "resume", "stock", "price"] * 3, "pause", "close"]),
+        what=st.sampled_from([*["act"] * 12, "time", "clocks", "drop", "drop", "coupons"]),
+        act=st.sampled_from([*["open", "resume", "stock", "price", "plan"] * 3, "window", "window", "pause", "close"]),
         sale_no=sales,
         item=st.integers(1, 2),
         value=st.integers(-9, 4),
@@ -139,15 +244,36 @@ class Scripts(RuleBasedStateMachine):
             self._time_passes(sale_no, [(-1, 60), (-1, 60), (-1, 60), (1, 60), (-60, -1)][value % 5])
         elif what == "clocks":
             self._judge_clocks([None, None, None, 0, -2][value % 5])
+        elif what == "coupons":
+            self._coupon_ends(31 + value % 3, ["claims end", "expires", "is valid again", "is valid again"][value % 4])
+        elif what == "drop":
+            coupon_no, for_ms = 31 + value % 3, [0, 0, 30_000, 9 * 60 * MINUTE_MS][value % 4]
+            key = f"drop{coupon_no}{for_ms}" if more["key"] == OWN_KEY else more["key"]
+            for _ in range(2 if more["reply_lost"] else 1):
+                self._drop_coupon(coupon_no, for_ms, key=key, late=more["late"], epoch=more["epoch"])
         else:
             more["item"] = min(more["item"], len(ITEMS[sale_no]))
             if more["key"] == OWN_KEY:
                 more["key"] = f"{act}{sale_no}{more['item']}{value}"
+            value, text = self._content(act, sale_no, value)
             for _ in range(2 if more.pop("reply_lost") else 1):
-                self._act(act, sale_no, value=PRICES[value % 2] if act == "price" else value, **more)
+                self._act(act, sale_no, value=value, text=text, **more)
+
+    def _content(self, act: str, sale_no: int, chance: int) -> tuple[int, str]:
+        """Value and text of an act. A step in a moment is passed while the machine goes on."""
+        now_ms, sale = self.shard.now_ms(), self.model.sales[sale_no]
+        if act == "price":
+            return PRICES[chance % 2], ""
+        if act == "plan":
+            steps = [(now_ms - 5, 130), (now_ms + 9, 40), (now_ms + MINUTE_MS, 300)]
+            return 0, ";".join(f"{at}:{price}" for at, price in steps[: chance % 4])
+        if act == "window":
+            opens_at = sale.opens_at if chance % 3 else now_ms + MINUTE_MS
+            return opens_at, str([sale.closes_at, now_ms + 70 * MINUTE_MS, now_ms - 1, opens_at][chance % 4])
+        return chance, ""
 
     def _act(
-        self, act: str, sale_no: int, *, item: int, value: int, who: str, key: str, late: bool, epoch: int
+        self, act: str, sale_no: int, *, item: int, value: int, text: str, who: str, key: str, late: bool, epoch: int
     ) -> None:
         model = self.model
         done = self.shard.act(
@@ -157,8 +283,9 @@ class Scripts(RuleBasedStateMachine):
             value=value,
             actor=who,
             key=key,
-            fingerprint=f"{act}.{sale_no}.{item}.{value}",
+            fingerprint=f"{act}.{sale_no}.{item}.{value}.{text}",
             reason="why",
+            text=text,
             until_ms=LONG_AGO_MS if late else NEVER_LATE_MS,
             epoch=model.ledger_epoch + epoch,
         )
@@ -166,7 +293,7 @@ class Scripts(RuleBasedStateMachine):
         if no is not None:
             assert done[:3] == ("epoch", no.epoch, no.seq)
             return
-        word, seq = model.act(sale_no, act, item, value, actor=who, key=key, late=late, now_ms=done.now_ms)
+        word, seq = model.act(sale_no, act, item, value, text, actor=who, key=key, late=late, now_ms=done.now_ms)
         assert done[:3] == (word, model.epoch, seq)
 
     def _time_passes(self, sale_no: int, window: tuple[int, int]) -> None:
@@ -194,12 +321,13 @@ class Scripts(RuleBasedStateMachine):
     # What the ledger does, and what comes back of it.
 
     @rule(
-        count=st.integers(0, 6),
-        refuse=st.lists(seldom, min_size=6, max_size=6),
+        count=st.sampled_from([6, 6, 6, 3, 1, 0]),
+        refuse=st.lists(st.sampled_from([False] * 4 + [True]), min_size=6, max_size=6),
         mark=st.booleans(),
         acts=st.lists(
             st.tuples(some, st.sampled_from(["pay", "pay", "expire", "expire", "expire", "cancel", "refund"])),
-            max_size=4,
+            min_size=2,
+            max_size=6,
         ),
     )
     def the_ledger_works(self, count: int, refuse: list[bool], mark: bool, acts: list[tuple[int, str]]) -> None:
@@ -209,7 +337,7 @@ class Scripts(RuleBasedStateMachine):
         for which, act in acts:
             open_ones = [each for each in model.orders if each.status in ("confirmed", "expired", "paid")]
             if open_ones:
-                model.settle(open_ones[which % len(open_ones)], act)
+                model.settle(_one_of(open_ones, which), act)
         if mark:
             keep_from = max(0, model.cursor - 5)
             for _ in range(2):  # the same mark again changes nothing
@@ -227,11 +355,7 @@ class Scripts(RuleBasedStateMachine):
 
     def _release(self, rows: list[Row], *, epoch: int) -> None:
         model = self.model
-        packed = []
-        for row in rows:
-            claim, key = row.claim, "" if row.order is None else row.order.key
-            where = (row.no, claim.sale_no, claim.item, claim.viewer)
-            packed.append([*where, key, row.epoch, row.seq, claim.quantity, row.kind])
+        packed = [_outbox_row(row) for row in rows]
         word, released = self.shard.release(*packed, epoch=epoch, sales=(7, 8))
         if not model.there:
             assert (word, released) == ("epoch", 0)
@@ -244,7 +368,7 @@ class Scripts(RuleBasedStateMachine):
             assert (word, released) == ("released", model.released)
 
     @rule(
-        count=st.integers(0, 9),
+        count=st.sampled_from([9, 9, 9, 4, 1, 0]),
         overlap=st.integers(0, 3),
         gap=seldom,
         reply_lost=seldom,
@@ -263,22 +387,24 @@ class Scripts(RuleBasedStateMachine):
         model = self.model
         expired = [each for each in model.orders if each.status == "expired"]
         if expired:
-            model.settle(expired[which % len(expired)], "pay")
+            model.settle(_one_of(expired, which), "pay")
         waiting = [each for each in model.payments if each.state == "waiting" or not known]
         if not waiting:
             return
         payment = waiting[which % len(waiting)]
-        claim = payment.order.claim
+        hold = payment.order.hold
         for _ in range(2 if reply_lost else 1):
             before_ms = self.shard.now_ms()
             word, at_epoch, seq = self.shard.revive(
                 payment.no,
-                viewer=claim.viewer,
-                item=claim.item,
-                quantity=claim.quantity,
+                viewer=hold.viewer,
+                item=hold.item,
+                quantity=hold.quantity,
                 order_id=payment.order.id,
-                sale_no=claim.sale_no,
+                sale_no=hold.sale_no,
                 epoch=model.ledger_epoch + epoch,
+                claim=_named(payment.order),
+                holder=f"{payment.order.epoch}:{payment.order.seq}",
             )
             no = model.stands(model.ledger_epoch + epoch)
             if no is not None:
@@ -289,13 +415,13 @@ class Scripts(RuleBasedStateMachine):
             assert word != "revived" or before_ms <= now_ms <= self.shard.now_ms()
             assert (word, seq) == model.revive(payment, now_ms)
             assert at_epoch == model.epoch
-        if known and word in ("sold_out", "limit_reached"):
+        if known and word in ("sold_out", "limit_reached", "coupon_unusable"):
             model.refund(payment)
 
     # Epochs.
 
     @rule(
-        how=st.sampled_from([*["stays"] * 4, "shut", "emptied", "moved"]),
+        how=st.sampled_from([*["stays"] * 12, "shut", "emptied", "moved"]),
         drained=st.booleans(),
         steps=st.sampled_from([1, 2, 9, 9, 9]),
         crash=seldom,
@@ -320,6 +446,8 @@ class Scripts(RuleBasedStateMachine):
         if how == "stays":
             for sale in model.sales.values():
                 assert self._load(sale) == "there"
+            for coupon_no in COUPONS:
+                assert self._load_coupon(coupon_no) == "there"
             assert self.shard.open(epoch=model.epoch) == ("there", model.epoch, model.seq)
         elif how == "moved":
             assert self.shard.call("shut_shard", [keys.shard], [model.epoch - 1, self.token + 1]) == b"moved"
@@ -431,14 +559,19 @@ class Scripts(RuleBasedStateMachine):
             for at, item in sale.items.items():
                 facts |= {f"{at}:price": item.price, f"{at}:limit": item.limit, f"{at}:stock": item.stock}
                 facts |= {f"{at}:left": model.left(no, at), f"{at}:held": model.held(no, at)}
+                facts |= {f"{at}:floor": item.floor} if item.floor else {}
+                facts |= {f"{at}:plan": ";".join(f"{ms}:{price}" for ms, price in item.plan)} if item.plan else {}
             found[keys.sale(no)] = {name: str(value) for name, value in facts.items()}
             found[keys.units(no)] = {f"{viewer}|{at}": str(n) for (viewer, at), n in model.units(no).items()}
             found[keys.answers(no)] = {
                 f"{viewer}|{key}": f"{held.fingerprint}|{held.epoch}|{held.seq}|{held.at_ms}|{held.price}"
+                + (f"|{held.discount}" if held.discount else "")
                 for (viewer, key), held in model.answering(no).items()
             }
-            late = [each for each in model.revivals if each.remembered and each.claim.sale_no == no]
+            late = [each for each in model.revivals if each.remembered and each.hold.sale_no == no]
             found[keys.late(no)] = {str(each.payment.no): f"{each.epoch}|{each.seq}" for each in late}
+        for no in COUPONS:
+            found |= zip(self.coupons.keys_of(no), model.coupons.hashes(no, model.orders), strict=True)
         return found
 
     def _facts(self) -> dict[str, str]:
@@ -481,6 +614,8 @@ class Scripts(RuleBasedStateMachine):
         assert model.conserved()
         for no, sale in model.sales.items():
             assert all(had <= sale.items[item].limit for (_, item), had in model.units(no).items())
+        assert model.coupons.keeps_its_promises()
+        assert model.discounts_are_fair()
         last: dict[int, int] = {}
         for entry in model.stream:
             assert entry.first == last.get(entry.epoch, 0) + 1
@@ -489,3 +624,38 @@ class Scripts(RuleBasedStateMachine):
 
 def _text(found: dict[bytes, bytes]) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in found.items()}
+
+
+def _offered(copies: tuple[int, int, int], now_ms: int, by_drop: bool) -> dict[int, Coupon]:
+    offered = {}
+    for count, (no, facts) in zip(copies, COUPONS.items(), strict=True):
+        window = (None if by_drop else now_ms - MINUTE_MS, now_ms + 60 * MINUTE_MS, now_ms + 90 * MINUTE_MS)
+        drawn = {"kind": "random", "least": 1, "most": 300, "budget": BUDGET_A_COPY * count, "threshold": 200}
+        terms: dict[str, Any] = facts or drawn
+        offered[no] = Coupon(no=no, copies=count, limit=2, **terms, **dict(zip(_WINDOW, window, strict=True)))
+    return offered
+
+
+_WINDOW = ("claim_from", "claim_until", "valid_until")
+
+
+def _one_of(orders: list[Order], which: int) -> Order:
+    """One that redeems a claim, as often as not: most orders have none."""
+    redeeming = [order for order in orders if order.claim is not None]
+    return redeeming[which % len(redeeming)] if redeeming and which % 2 else orders[which % len(orders)]
+
+
+def _named(asked: Order | None) -> tuple[int, str] | None:
+    return None if asked is None or asked.claim is None else (asked.claim.coupon_no, asked.claim.field)
+
+
+def _outbox_row(row: Row) -> list[Any]:
+    """As the ledger has it, whose rows of orders that redeem a claim name it."""
+    if row.hold is None:
+        claim = row.claim
+        assert claim is not None
+        told = [row.no, 0, 0, claim.viewer, claim.key, row.epoch, row.seq, 0, row.kind]
+        return [*told, claim.coupon_no, claim.field]
+    hold, key = row.hold, "" if row.order is None else row.order.key
+    told = [row.no, hold.sale_no, hold.item, hold.viewer, key, row.epoch, row.seq, hold.quantity, row.kind]
+    return [*told, *(_named(row.order) or ())]

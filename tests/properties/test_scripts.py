@@ -17,7 +17,7 @@ EXAMPLES_A_ROUND = 30
 
 
 def _words(name: str, reply: Any) -> list[str]:
-    if name == "place_orders":
+    if name in ("place_orders", "claim_coupons"):
         state, *_, answers = msgpack.unpackb(reply)
         return [state, *(answer[0] for answer in answers)]
     word: bytes = reply[0] if isinstance(reply, list) else reply

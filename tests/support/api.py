@@ -100,6 +100,15 @@ class Api:
         assert answer.status == 201, answer.text
         return dict(answer.json)
 
+    async def ref(self, source: str = "live", *, room: str = "", shop: str = "tins", **fields: Any) -> str:
+        """What a link of the shop gives to orders."""
+        host = self.token(shop=shop)
+        if not room:
+            room = (await self.call("POST", "/v1/rooms", {"title": "Show"}, token=host)).json["room"]
+        answer = await self.call("POST", f"/v1/rooms/{room}/links", {"source": source, **fields}, token=host)
+        assert answer.status == 201, answer.text
+        return str(answer.json["ref"])
+
     async def order(self, sale: str, viewer: str, *, key: str = "k1", **fields: Any) -> Answer:
         """An order of one tin, asked for until it was looked at: two in a row may be `too_fast`."""
         headers = fields.pop("headers", None)

@@ -66,10 +66,10 @@ class HubProcess:
     async def _standing(self, room_no: int) -> RoomStanding:
         return self.standing
 
-    async def _window(self, room: Room) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    async def _window(self, room: Room) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
         if room.room_no in self.windowless:
             raise LedgerUnavailable
-        return {"room": room.room}, []
+        return {"room": room.room}, [], []
 
     def _hear(self, room_no: int, payload: bytes) -> None:
         if payload and self.loses(read_tick(payload)):

@@ -52,8 +52,10 @@ def order(
     extra: str = "",
     until_ms: int = NEVER_LATE_MS,
     fingerprint: str | None = None,
+    claim: tuple[int, str] | None = None,
 ) -> list[Any]:
-    """A request of `place_orders`, its fingerprint made of its content as the gateway makes it."""
+    """A request of `place_orders`, its fingerprint made of its content as the gateway makes it. `claim`: number of the
+    coupon, and the claim as `epoch|seq`."""
     return [
         viewer,
         key,
@@ -63,6 +65,7 @@ def order(
         expect,
         extra,
         until_ms,
+        *(claim or ()),
     ]
 
 
@@ -96,7 +99,7 @@ class LuaShard:
 
     def load(
         self,
-        items: Iterable[tuple[int, int, int, int]] = ((1, 1900, 2, 10),),
+        items: Iterable[tuple[int, int, int, int] | tuple[int, int, int, int, int, str]] = ((1, 1900, 2, 10),),
         *,
         sale_no: int = SALE,
         hold: str = "active",
@@ -104,7 +107,7 @@ class LuaShard:
         closes_in_ms: int = 60 * MINUTE_MS,
         epoch: int = 1,
     ) -> str:
-        """`items`: (item no, price, limit, stock)."""
+        """`items`: (item no, price, limit, stock), or (.., floor or 0, price plan or '')."""
         now_ms = self.now_ms()
         window = [now_ms + opens_in_ms, now_ms + closes_in_ms]
         packed = msgpack.packb([list(item) for item in items])
@@ -118,13 +121,20 @@ class LuaShard:
         epoch: int = 1,
         seen: int = 0,
         backlog: int = BACKLOG,
+        currency: str = "CNY",
     ) -> Placed:
         keys = self.keys
-        reply = self.call(
-            "place_orders",
-            [keys.shard, keys.sale(sale_no), keys.answers(sale_no), keys.units(sale_no), keys.stream],
-            [epoch, seen, backlog, sale_no, msgpack.packb(requests, use_bin_type=False)],
-        )
+        names = [keys.shard, keys.sale(sale_no), keys.answers(sale_no), keys.units(sale_no), keys.stream]
+        places: dict[int, int] = {}
+        packed = []
+        for request in requests:
+            coupon_no = request[8] if len(request) > 8 else None
+            if coupon_no is not None and coupon_no not in places:
+                places[coupon_no] = len(names) + 1
+                names += [keys.coupon(coupon_no), keys.coupon_claims(coupon_no)]
+            packed.append(request if coupon_no is None else [*request[:8], places[coupon_no], request[9], coupon_no])
+        asked = [epoch, seen, backlog, sale_no, msgpack.packb(packed, use_bin_type=False), currency]
+        reply = self.call("place_orders", names, asked)
         return Placed(*msgpack.unpackb(reply))
 
     def act(
@@ -140,23 +150,31 @@ class LuaShard:
         fingerprint: str = "f",
         until_ms: int = NEVER_LATE_MS,
         reason: str = "",
+        text: str = "",
     ) -> Done:
         keys = self.keys
         word, at_epoch, seq, now_ms = self.call(
             "control_sale",
             [keys.shard, keys.sale(sale_no), keys.acts, keys.stream],
-            [epoch, sale_no, act, item, value, actor, key, fingerprint, until_ms, reason],
+            [epoch, sale_no, act, item, value, actor, key, fingerprint, until_ms, reason, "", text],
         )
         return Done(word.decode(), at_epoch, seq, now_ms)
 
     def release(self, *rows: list[Any], epoch: int = 1, sales: tuple[int, ...] = (SALE,)) -> tuple[str, int]:
-        """A row: [number, sale no, item no, viewer, key, epoch, seq, quantity, kind]."""
-        names = [self.keys.shard]
-        places = {}
+        """A row: [number, sale no, item no, viewer, key, epoch, seq, quantity, kind], and of one with a claim also
+        [.., number of the coupon, `epoch|seq` of the claim]; an `unclaim` has the sale no 0."""
+        keys = self.keys
+        names = [keys.shard]
+        places, coupons = {0: 0}, {}
         for sale_no in sales:
             places[sale_no] = len(names) + 1
-            names += [self.keys.sale(sale_no), self.keys.answers(sale_no), self.keys.units(sale_no)]
-        packed = [[row[0], places[row[1]], *row[2:]] for row in rows]
+            names += [keys.sale(sale_no), keys.answers(sale_no), keys.units(sale_no)]
+        for no in dict.fromkeys(row[9] for row in rows if len(row) > 9):
+            coupons[no] = len(names) + 1
+            names += [keys.coupon(no), keys.coupon_answers(no), keys.coupon_viewers(no), keys.coupon_claims(no)]
+        packed = [
+            [row[0], places[row[1]], *row[2:9], *([coupons[row[9]], row[10]] if len(row) > 9 else [])] for row in rows
+        ]
         word, released = self.call("release_orders", names, [epoch, msgpack.packb(packed)])
         return word.decode(), released
 
@@ -170,14 +188,19 @@ class LuaShard:
         order_id: str = "ord_1",
         sale_no: int = SALE,
         epoch: int = 1,
+        claim: tuple[int, str] | None = None,
+        holder: str = "",
+        retired: bool = False,
     ) -> tuple[str, int, int]:
-        """(word, epoch, seq)."""
+        """(word, epoch, seq). `claim`: as of an order; `holder`: the order, as `epoch:seq`;
+        `retired`: its sale left."""
         keys = self.keys
-        word, at_epoch, seq = self.call(
-            "revive_order",
-            [keys.shard, keys.sale(sale_no), keys.units(sale_no), keys.late(sale_no), keys.stream],
-            [epoch, sale_no, payment_no, item, viewer, quantity, order_id],
-        )
+        names = [keys.shard, keys.sale(sale_no), keys.units(sale_no), keys.late(sale_no), keys.stream]
+        asked: list[Any] = [epoch, sale_no, payment_no, item, viewer, quantity, order_id]
+        if claim is not None:
+            names.append(keys.coupon_claims(claim[0]))
+            asked += [claim[1], holder, int(retired)]
+        word, at_epoch, seq = self.call("revive_order", names, asked)
         return word.decode(), at_epoch, seq
 
     # What the keys hold.

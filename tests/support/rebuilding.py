@@ -1,6 +1,7 @@
 """What tests of rebuilds look at: whether Valkey stands as the ledger does; and rebuilders that can be held back."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -37,11 +38,15 @@ async def stands_as_the_ledger(floor: ShopFloor, sale_no: int | None = None) -> 
             f"{no}:left": str(item["stock"] - item["held"] - item["sold"]),
             f"{no}:held": str(item["held"]),
         }
+        if item["floor_minor"]:
+            expected[f"{no}:floor"] = str(item["floor_minor"])
+        if item["prices"]:
+            expected[f"{no}:plan"] = ";".join(f"{at}:{price}" for at, price in json.loads(item["prices"]))
     assert await hash_of(floor, floor.keys.sale(sale_no)) == expected
     orders = await floor.ledger.fetch(
         """
         SELECT concat_ws('|', viewer, key) AS field,
-               concat_ws('|', fingerprint, epoch, seq, created_at_ms, price_minor) AS answer
+               concat_ws('|', fingerprint, epoch, seq, created_at_ms, price_minor, nullif(discount_minor, 0)) AS answer
           FROM orders WHERE sale_no = $1 AND key IS NOT NULL
         """,
         sale_no,

@@ -9,7 +9,17 @@ from typing import Any
 import msgpack
 
 from gateway.clock import Clock, SystemClock
-from gateway.domain.batch import ActColumns, AppliedOrders, LateColumns, Lease, OrderColumns, Place
+from gateway.domain.batch import (
+    ActColumns,
+    AppliedLate,
+    AppliedOrders,
+    ClaimColumns,
+    CouponActColumns,
+    LateColumns,
+    Lease,
+    OrderColumns,
+    Place,
+)
 from gateway.domain.drafts import Effect, ItemDraft, SaleDraft
 from gateway.domain.ids import IdMint
 from gateway.domain.order import OrderAnswer, OrderOutcome, OrderRequest
@@ -17,6 +27,7 @@ from gateway.domain.sale import Sale
 from gateway.errors import GatewayError
 from gateway.hot.connect import Client, connect
 from gateway.hot.control import HotControl
+from gateway.hot.coupons import HotCoupons
 from gateway.hot.orders import HotOrders
 from gateway.hot.rebuild import HotRebuilds
 from gateway.hot.releases import HotReleases
@@ -30,6 +41,7 @@ from gateway.keeper.rebuild import Rebuilder
 from gateway.keeper.releases import Releases
 from gateway.keeper.shards import ShardKeeper
 from gateway.ledger.batches import LedgerBatches
+from gateway.ledger.coupons import LedgerCoupons
 from gateway.ledger.orders import LedgerOrders
 from gateway.ledger.outbox import LedgerOutbox
 from gateway.ledger.pool import Ledger
@@ -101,10 +113,16 @@ class WatchedLedger:
         self.sizes.append(len(orders.seqs))
         return await self.real.apply_orders(at, orders)
 
+    async def apply_claims(self, at: Place, claims: ClaimColumns) -> dict[int, str]:
+        return await self.real.apply_claims(at, claims)
+
     async def apply_act(self, at: Place, act: ActColumns) -> bool:
         return await self.real.apply_act(at, act)
 
-    async def apply_late(self, at: Place, late: LateColumns) -> str | None:
+    async def apply_coupon_act(self, at: Place, act: CouponActColumns) -> bool:
+        return await self.real.apply_coupon_act(at, act)
+
+    async def apply_late(self, at: Place, late: LateColumns) -> AppliedLate:
         return await self.real.apply_late(at, late)
 
     async def skip_lost(self, at: Place) -> None:
@@ -118,6 +136,12 @@ class WatchedLedger:
 
     async def park_order(self, at: Place, orders: OrderColumns, *, reason: str, entry: bytes) -> None:
         await self.real.park_order(at, orders, reason=reason, entry=entry)
+
+    async def park_claim(self, at: Place, claims: ClaimColumns, *, reason: str, entry: bytes) -> None:
+        await self.real.park_claim(at, claims, reason=reason, entry=entry)
+
+    async def shops_of_coupons(self, coupons: Sequence[int]) -> dict[int, str]:
+        return await self.real.shops_of_coupons(coupons)
 
     async def shops_of(self, sales: Sequence[int]) -> dict[int, str]:
         return await self.real.shops_of(sales)
@@ -140,6 +164,10 @@ class ShopFloor:
         self.scripts = Scripts(client)
         self.hot = HotShard(shard=SHARD, client=client, scripts=self.scripts)
         self.keys = self.hot.keys
+        self.coupons = LedgerCoupons(ledger, mint)
+        self.hot_coupons = HotCoupons(
+            shard=self.hot, client=client, scripts=self.scripts, mint=mint, clock=self.clock, backlog_max=50_000
+        )
         self.control = HotControl(shard=self.hot, scripts=self.scripts, clock=self.clock)
         self.stream = OrderStream(client=client, shard=SHARD)
         self.held = HeldAnswers(client=client, shard=SHARD, stream=self.stream)
@@ -168,7 +196,14 @@ class ShopFloor:
         self.restocked.extend(sales)
 
     def another_keeper(self) -> ShardKeeper:
-        return ShardKeeper(rebuilder=self.rebuilder, shards=self.shards, sales=self.sales, hot={SHARD: self.hot})
+        return ShardKeeper(
+            rebuilder=self.rebuilder,
+            shards=self.shards,
+            sales=self.sales,
+            coupons=self.coupons,
+            hot={SHARD: self.hot},
+            hot_coupons={SHARD: self.hot_coupons},
+        )
 
     # Orders.
 
