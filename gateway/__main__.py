@@ -8,12 +8,28 @@ from typing import Final
 
 import typer
 
-from gateway.cli import backup, config, ledger, providers, rebuild, roles, shops, up
 from gateway.cli.output import exit_codes, fail
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError
 from gateway.logs import set_up_logs
 
+# The files of `gateway.cli` in the order of the help, each with its verbs. What a file imports is the most of what a
+# short verb costs, and much of the start of a process: only the file that is asked for is read, unless help is.
+_GROUPS: Final = {
+    "up": ("up",),
+    "roles": ("live", "api", "writer", "keeper"),
+    "shops": ("token", "shop"),
+    "providers": ("provider",),
+    "webhooks": ("webhook",),
+    "ledger": ("migrate", "audit"),
+    "rebuild": ("rebuild",),
+    "report": ("report",),
+    "backup": ("backup", "restore"),
+    "config": ("config",),
+    "contract": ("openapi", "asyncapi"),
+    "preflight": ("preflight",),
+    "spawner": ("spawner",),
+}
 # What stands on the viewer's client, with what its code means by "a check failed".
 _ON_THE_CLIENT: Final = {
     "demo": "the audit does not hold, units are left over, or the room's ticks had a hole",
@@ -21,7 +37,8 @@ _ON_THE_CLIENT: Final = {
 }
 
 
-def build_app() -> typer.Typer:
+def build_app(verb: str = "") -> typer.Typer:
+    """All verbs, or, when it is told which one is called, that one and perhaps others."""
     app = typer.Typer(
         name="peakgate",
         help="The gateway a shop puts in front of its live-stream sales.",
@@ -32,12 +49,15 @@ def build_app() -> typer.Typer:
         # Plain help: the same on a terminal and in a pipe.
         rich_markup_mode=None,
     )
-    for group in (up, roles, shops, providers, ledger, rebuild, backup, config):
-        group.register(app)
-    for verb, failed in _ON_THE_CLIENT.items():
-        found = _find(verb)
+    wanted = [group for group, verbs in _GROUPS.items() if verb in verbs]
+    for group in wanted or _GROUPS:
+        importlib.import_module(f"gateway.cli.{group}").register(app)
+    for name, failed in () if wanted else _ON_THE_CLIENT.items():
+        found = _find(name)
         if found is not None:
-            app.command(verb, epilog=exit_codes(check_failed=failed))(found)
+            app.command(name, epilog=exit_codes(check_failed=failed))(found)
+    # Of one verb alone the app would make itself.
+    app.callback()(lambda: None)
     return app
 
 
@@ -55,7 +75,7 @@ def main() -> None:
         process="peakgate", level="warning", log_format="text", key=secrets.token_bytes(32), clock=SystemClock()
     )
     try:
-        build_app()()
+        build_app(*sys.argv[1:2])()
     except GatewayError as error:
         fail(error)
     except KeyboardInterrupt:

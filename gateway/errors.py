@@ -95,6 +95,23 @@ class PaymentNotJudged(NotConfirmed):
     """The payment came late and is still being judged; ask again in a moment."""
 
 
+class AlreadyRedeemed(Conflict):
+    """The code was redeemed before."""
+
+    code = "already_redeemed"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        at_ms: int | None = None,
+        param: str | None = None,
+        retry_after_ms: int | None = None,
+    ) -> None:
+        super().__init__(message, param=param, retry_after_ms=retry_after_ms)
+        self.at_ms = at_ms
+
+
 class KeyReused(GatewayError):
     """This idempotency key was used with other content."""
 

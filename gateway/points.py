@@ -17,7 +17,7 @@ STRUCK: Final = "struck"
 """The file of the folder that each strike adds one line to: point, action, pid, time in ms."""
 
 POINTS: Final = {
-    "group.call.before": "a group of orders is about to go to Valkey",
+    "group.call.before": "a group of orders or claims is about to go to Valkey",
     "group.call.after": "Valkey has decided a group, nobody was answered",
     "control.script.before": "a host's act is about to go to Valkey",
     "control.script.after": "a host's act is in force, the host was not answered",
@@ -33,6 +33,8 @@ POINTS: Final = {
     "late.script.before": "late money was taken down, Valkey was not asked",
     "late.script.after": "Valkey has judged late money, the ledger has not heard",
     "late.settle.after": "the ledger has settled late money, revived or to be refunded, nobody was told",
+    "news.commit.before": "news of orders were read, nothing of them is queued",
+    "news.commit.after": "news of orders are queued and the cursor moved, nobody was woken",
     "rebuild.shut": "a lost shard was shut",
     "rebuild.drained": "the stream of a shard in rebuild is drained",
     "rebuild.moved": "the ledger is in the new epoch, Valkey is not",

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+from pathlib import Path
 
 from gateway.clock import Clock
 from gateway.metrics import LOOP_STALL_SECONDS
@@ -23,6 +24,16 @@ def settle_memory() -> None:
     gc.freeze()
     # A collection looks at everything that lives; with 50,000 sockets the defaults would do that many times a second.
     gc.set_threshold(50_000, 20, 100)
+
+
+def memory_available_bytes() -> int | None:
+    """What this machine could give to who asks; None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    kilobytes = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
+    return None if kilobytes is None else int(kilobytes) * 1024
 
 
 async def measure_stalls(clock: Clock) -> None:

@@ -139,6 +139,10 @@ class Settings(BaseSettings):
         default_factory=lambda values: "page" if values.get("dev") and values.get("surface") == "all" else "off",
         description="payments are played, only in development: on a page (its default there), or by itself (auto)",
     )
+    webhook_private: bool = Field(
+        default_factory=lambda values: bool(values.get("dev")),
+        description="shops' webhooks may be in private networks; by default only in development",
+    )
     drain_s: float = Field(default=10.0, gt=0, le=600, description="seconds a stop may take until it is forced")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level logged")
     log_format: Literal["json", "text"] = Field(default="json", description="form of the log lines on stderr")

@@ -57,7 +57,7 @@ def main() -> None:
     arguments = _parser().parse_args()
     if arguments.seed is not None:
         random.seed(arguments.seed)
-    _raise_file_limit(arguments.viewers + 1000)
+    raise_file_limit(arguments.viewers + 1000)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         result = runner.run(_surge(arguments))
     if arguments.json:
@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _surge(arguments: argparse.Namespace) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
-        url, peakgate = arguments.url, _peakgate_on(arguments.data)
+        url, peakgate = arguments.url, peakgate_on(arguments.data)
         if arguments.up:
             data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="peakgate-surge-")))
             _say("starting a gateway")
@@ -133,7 +133,7 @@ async def _surge(arguments: argparse.Namespace) -> dict[str, Any]:
         return result
 
 
-def _peakgate_on(data: Path | None) -> Peakgate:
+def peakgate_on(data: Path | None) -> Peakgate:
     async def peakgate(*arguments: str, expect: int | None = 0) -> Ended:
         return await run_peakgate([*arguments, *(["--data", str(data)] if data else [])], expect=expect)
 
@@ -297,7 +297,7 @@ def _generator(crowd: Crowd, busy: float) -> dict[str, Any]:
     }
 
 
-def _raise_file_limit(wanted: int) -> None:
+def raise_file_limit(wanted: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
         try:

@@ -34,6 +34,8 @@ _UNKNOWN_FOR_S: Final = 5.0
 _KEY_FRESH_S: Final = 30.0
 # While the ledger is away known keys go on, and it is asked this seldom for each.
 _KEY_RETRY_S: Final = 1.0
+# Nobody stands at the door for longer than this because the ledger hangs; what it says afterwards still counts.
+_ASK_WITHIN_S: Final = 1.0
 
 
 class Keys(Protocol):
@@ -92,7 +94,9 @@ class Authenticator:
         self._tokens: OrderedDict[bytes, _Verified] = OrderedDict()
         self._keys: OrderedDict[str, _Known] = OrderedDict()
         self._unknown: OrderedDict[str, float] = OrderedDict()
-        self._asking: dict[str, asyncio.Future[_Known | None]] = {}
+        self._asking: dict[str, asyncio.Task[_Known | None]] = {}
+        self._told = 0
+        """How often somebody said that keys changed."""
         self._unknown_per_s = unknown_per_s
         self._credit = unknown_per_s
         self._credit_at_s = clock.monotonic()
@@ -135,6 +139,7 @@ class Authenticator:
 
     def forget(self, shop: str) -> None:
         """Keys of the shop changed: each is read anew before it is believed again."""
+        self._told += 1
         for known in self._keys.values():
             if known.key.shop == shop:
                 known.fresh_until_s = 0.0
@@ -200,27 +205,34 @@ class Authenticator:
         return self._keys.get(known.key.kid) is known and known.fresh_until_s > self._clock.monotonic()
 
     async def _known_key(self, kid: str) -> _Known | None:
-        """The key, asked for once however many wait for it."""
-        asking = self._asking.get(kid)
-        if asking is not None:
-            return await asyncio.shield(asking)
+        """The key, asked for once however many wait for it, and waited for a moment each. Where the ledger takes longer
+        a key that is known goes on; for one that is not this raises Unavailable."""
         known = self._keys.get(kid)
+        asking = self._asking.get(kid)
+        if asking is None:
+            if known is None:
+                self._take_credit()
+            asking = self._asking[kid] = asyncio.create_task(self._ask(kid, known))
+            asking.add_done_callback(lambda task: self._asked(kid, task))
+        elif known is not None and known.fresh_until_s > 0.0:
+            # Somebody has stood here before, and it is the same key as a moment ago unless we were told otherwise.
+            return known
+        # Not cancelled with who waits: others do too, and a driver's cancelled query may hang where this one does.
+        done, _ = await asyncio.wait((asking,), timeout=_ASK_WITHIN_S)
+        if done:
+            return asking.result()
         if known is None:
-            self._take_credit()
-        asking = self._asking[kid] = asyncio.get_running_loop().create_future()
-        try:
-            answer = await self._ask(kid, known)
-            asking.set_result(answer)
-            return answer
-        except BaseException as error:
-            # Who waits beside a cancelled asker is told to come again.
-            asking.set_exception(error if isinstance(error, GatewayError) else Unavailable(retry_after_ms=500))
-            asking.exception()  # retrieved: perhaps nobody waits beside
-            raise
-        finally:
-            del self._asking[kid]
+            raise Unavailable(retry_after_ms=1000)
+        known.fresh_until_s = self._clock.monotonic() + _KEY_RETRY_S
+        return known
+
+    def _asked(self, kid: str, task: "asyncio.Task[_Known | None]") -> None:
+        del self._asking[kid]
+        if not task.cancelled():
+            task.exception()  # retrieved: perhaps nobody waits any more
 
     async def _ask(self, kid: str, known: _Known | None) -> _Known | None:
+        told = self._told
         try:
             key = await self._source.find_key(kid)
         except GatewayError as error:
@@ -229,17 +241,20 @@ class Authenticator:
             known.fresh_until_s = self._clock.monotonic() + _KEY_RETRY_S
             return known
         now_s = self._clock.monotonic()
+        # What was read before a change was told of may be what it was before it.
+        fresh_until_s = now_s + _KEY_FRESH_S if told == self._told else 0.0
         if key is None:
             self._keys.pop(kid, None)
-            self._unknown[kid] = now_s + _UNKNOWN_FOR_S
+            if told == self._told:
+                self._unknown[kid] = now_s + _UNKNOWN_FOR_S
             if len(self._unknown) > _UNKNOWN_MAX:
                 self._unknown.popitem(last=False)
             return None
         if known is not None and known.key == key:
-            known.fresh_until_s = now_s + _KEY_FRESH_S
+            known.fresh_until_s = fresh_until_s
             return known
         # Another object: what the former one verified does not hold any more.
-        known = self._keys[kid] = _Known(key, now_s + _KEY_FRESH_S)
+        known = self._keys[kid] = _Known(key, fresh_until_s)
         if len(self._keys) > _KEYS_MAX:
             self._keys.popitem(last=False)
         return known

@@ -19,6 +19,11 @@ class Limiter:
         self._empty_at: dict[str, float] = {}
         self._until_sweep = _SWEEP_EVERY
 
+    def due_in_s(self, who: str, now_s: float) -> float:
+        """0 when an attempt would be allowed now, else the seconds until one will be; counts nothing."""
+        over_s = self._empty_at.get(who, now_s) - now_s - self._slack_s
+        return over_s if over_s > 1e-6 else 0.0
+
     def wait_s(self, who: str, now_s: float) -> float:
         """0 when the attempt is allowed (and counted), else the seconds until one will be."""
         empty_at = self._empty_at.get(who, now_s)

@@ -3,16 +3,25 @@
 Unknown fields are ignored, except those that would say who pays what: a field of type None is one that nobody may set.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gateway.domain.drafts import ItemDraft, RoomChanges, RoomDraft, SaleDraft
+from gateway.domain.drafts import ItemDraft, RoomChanges, RoomDraft, SaleChanges, SaleDraft
 from gateway.domain.payment import MAX_TXN_LENGTH, PROVIDER_PATTERN
-from gateway.domain.sale import MAX_ITEMS, MAX_PRICE_MINOR, MAX_STOCK, PAY_WITHIN_S, StockDisplay
+from gateway.domain.sale import (
+    MAX_ITEMS,
+    MAX_PRICE_MINOR,
+    MAX_PRICE_STEPS,
+    MAX_STOCK,
+    PAY_WITHIN_S,
+    PriceStep,
+    StockDisplay,
+)
 from gateway.errors import Invalid
-from gateway.wire.frames import AmountMinor, Identifier, Quantity, Reference
+from gateway.wire.frames import AmountMinor, Identifier, PickupWish, Quantity, Reference
 
 # `$` would let a last newline through.
 _END: Final = r"(?![\s\S])"
@@ -71,6 +80,14 @@ class ChangedRoom(Struct, kw_only=True):
         )
 
 
+class NewStep(Struct, kw_only=True, rename={"from_": "from"}):
+    from_: Instant
+    price_minor: Price
+
+
+PricePlan = Annotated[list[NewStep], Meta(max_length=MAX_PRICE_STEPS)]
+
+
 class NewItem(Struct, kw_only=True):
     sku: SkuText
     title: Title
@@ -80,10 +97,10 @@ class NewItem(Struct, kw_only=True):
     list_price_minor: Price | None = None
     floor_minor: Price | None = None
     image_url: WebUrl | None = None
-    # Refused rather than ignored: a host who sets them counts on prices that would not come.
-    prices: None = None
+    prices: PricePlan = []
 
-    def draft(self) -> ItemDraft:
+    def draft(self, at: int) -> ItemDraft:
+        """`at`: where it stands among the items, to name what is wrong."""
         return ItemDraft(
             sku=self.sku,
             title=self.title,
@@ -93,6 +110,7 @@ class NewItem(Struct, kw_only=True):
             list_price_minor=self.list_price_minor,
             floor_minor=self.floor_minor,
             image_url=self.image_url,
+            prices=_plan(self.prices, f"items[{at}].prices"),
         )
 
 
@@ -113,7 +131,7 @@ class NewSale(Struct, kw_only=True):
             currency=self.currency,
             opens_at_ms=instant_ms(self.opens_at, "opens_at"),
             closes_at_ms=instant_ms(self.closes_at, "closes_at"),
-            items=tuple(item.draft() for item in self.items),
+            items=tuple(item.draft(at) for at, item in enumerate(self.items)),
             room=self.room,
             pay_within_s=self.pay_within_s,
             stock_display=self.stock_display,
@@ -131,23 +149,49 @@ class ChangedStock(Struct, kw_only=True):
 
 
 class ChangedItem(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A price in force at once ends the plan there was, unless it comes with a new one."""
+
     sku: SkuText
-    price_minor: Price
+    price_minor: Price | UnsetType = UNSET
+    prices: PricePlan | UnsetType | None = UNSET
 
 
 class ChangedSale(Struct, kw_only=True, forbid_unknown_fields=True):
-    """Only prices change. Whatever else is named is refused: its host counts on it."""
+    """What is left out stays. Whatever else is named is refused: its host counts on it."""
 
-    items: Annotated[list[ChangedItem], Meta(min_length=1, max_length=MAX_ITEMS)]
+    title: Title | UnsetType = UNSET
+    opens_at: Instant | UnsetType = UNSET
+    closes_at: Instant | UnsetType = UNSET
+    stock_display: StockDisplay | UnsetType = UNSET
+    items: Annotated[list[ChangedItem], Meta(min_length=1, max_length=MAX_ITEMS)] | UnsetType = UNSET
 
-    def prices(self) -> dict[str, int]:
-        """By sku."""
+    def changes(self) -> SaleChanges:
+        items = [] if isinstance(self.items, UnsetType) else self.items
+        places: dict[str, int] = {}
         prices: dict[str, int] = {}
-        for at, item in enumerate(self.items):
-            if item.sku in prices:
+        plans: dict[str, tuple[PriceStep, ...]] = {}
+        for at, item in enumerate(items):
+            if item.sku in places:
                 raise Invalid("A sku stands once in a change.", param=f"items[{at}].sku")
-            prices[item.sku] = item.price_minor
-        return prices
+            places[item.sku] = at
+            if isinstance(item.price_minor, UnsetType) and isinstance(item.prices, UnsetType):
+                raise Invalid("An item changes its price or its plan.", param=f"items[{at}].price_minor")
+            if not isinstance(item.price_minor, UnsetType):
+                prices[item.sku] = item.price_minor
+            if not isinstance(item.prices, UnsetType):
+                plans[item.sku] = _plan(item.prices or [], f"items[{at}].prices")
+        changes = SaleChanges(
+            title=self.title,
+            stock_display=self.stock_display,
+            opens_at_ms=UNSET if isinstance(self.opens_at, UnsetType) else instant_ms(self.opens_at, "opens_at"),
+            closes_at_ms=UNSET if isinstance(self.closes_at, UnsetType) else instant_ms(self.closes_at, "closes_at"),
+            prices=prices,
+            plans=plans,
+            places=places,
+        )
+        if changes == SaleChanges():
+            raise Invalid("A change names what it changes.", param="title")
+        return changes
 
 
 class ReportedPayment(Struct, kw_only=True):
@@ -167,8 +211,10 @@ class NewOrder(Struct, kw_only=True):
     sku: Identifier
     quantity: Quantity
     expect_amount_minor: AmountMinor | None = None
+    coupon_claim: Identifier | None = None
     ref: Reference | None = None
     meta: Any = None
+    pickup: PickupWish | None = None
     # Who pays what is never the client's to say.
     price_minor: None = None
     amount_minor: None = None
@@ -178,9 +224,12 @@ class NewOrder(Struct, kw_only=True):
     sub: None = None
     shop: None = None
     status: None = None
-    # Not taken yet; ignored, they would change what the viewer pays or gets.
-    coupon_claim: None = None
-    pickup: None = None
+
+
+def _plan(steps: Sequence[NewStep], param: str) -> tuple[PriceStep, ...]:
+    return tuple(
+        PriceStep(instant_ms(step.from_, f"{param}[{at}].from"), step.price_minor) for at, step in enumerate(steps)
+    )
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

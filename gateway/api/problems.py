@@ -9,6 +9,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from gateway.errors import (
+    AlreadyRedeemed,
     GatewayError,
     HotUnavailable,
     Invalid,
@@ -23,6 +24,7 @@ from gateway.errors import (
     TooLarge,
     Unavailable,
 )
+from gateway.wire.objects import optional_instant
 
 # Code to status and title; the contract's table.
 KINDS: Final = {
@@ -35,6 +37,7 @@ KINDS: Final = {
     "conflict": (HTTPStatus.CONFLICT, "The state does not allow this"),
     "stock_in_use": (HTTPStatus.CONFLICT, "The stock is held or sold"),
     "amount_mismatch": (HTTPStatus.CONFLICT, "The amount is another one"),
+    "already_redeemed": (HTTPStatus.CONFLICT, "The code was redeemed before"),
     "not_confirmed": (HTTPStatus.CONFLICT, "The order is not confirmed yet"),
     "key_reused": (HTTPStatus.UNPROCESSABLE_ENTITY, "The key was used with other content"),
     "too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
@@ -65,6 +68,8 @@ class Problem(Struct, kw_only=True, omit_defaults=True):
     retryable: bool
     param: str | None = None
     retry_after_ms: int | None = None
+    redeemed_at: str | None = None
+    """Of `already_redeemed`: when."""
 
 
 def public_error(error: Exception, *, method: str) -> GatewayError:
@@ -101,6 +106,7 @@ def problem_response(error: GatewayError, *, request_id: str) -> web.Response:
         retryable=error.retryable,
         param=error.param,
         retry_after_ms=retry_after_ms,
+        redeemed_at=optional_instant(error.at_ms) if isinstance(error, AlreadyRedeemed) else None,
     )
     response = web.Response(
         body=msgspec.json.encode(problem), status=status.value, content_type="application/problem+json"

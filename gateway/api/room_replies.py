@@ -9,11 +9,12 @@ from gateway.domain.acts import ActDone
 from gateway.domain.live import RoomStanding
 from gateway.flows.moderate import BannedWord
 from gateway.flows.steer_room import Announcement
+from gateway.wire.told import Moment, OnOff
 
 
 class AnnouncementReply(Struct, kw_only=True):
     text: str
-    at: str
+    at: Moment
 
 
 class PinReply(Struct, kw_only=True):
@@ -22,7 +23,7 @@ class PinReply(Struct, kw_only=True):
 
 class MuteReply(Struct, kw_only=True):
     viewer: str
-    until: str
+    until: Moment
 
 
 class BanReply(Struct, kw_only=True):
@@ -37,19 +38,21 @@ class WordReply(Struct, kw_only=True):
 
 class ChatReply(Struct, kw_only=True):
     slow_mode_s: int
-    comments: str
+    comments: OnOff
 
 
 class ActReply(Struct, kw_only=True, omit_defaults=True):
     """`before` and `after` are what the act changed, each as the kind of act has it."""
 
-    at: str
+    at: Moment
     actor: str
     act: str
     before: Any
     after: Any
     sale: str | None = None
-    """The sale it was done to; without one the room."""
+    """The sale it was done to; without one, and without a coupon, the room."""
+    coupon: str | None = None
+    """The coupon that was dropped."""
     reason: str | None = None
 
 
@@ -73,6 +76,7 @@ def act_reply(act: ActDone) -> ActReply:
         before=_shown(act.before),
         after=_shown(act.after),
         sale=act.sale,
+        coupon=act.coupon,
         reason=act.reason,
     )
 

@@ -12,27 +12,47 @@ from gateway.api.bodies import BODY_BYTES
 from gateway.api.callers import Callers
 from gateway.api.middleware import AUDIENCES, Audience, Edge
 from gateway.api.routes import Routes
+from gateway.api.routes.bookings import BookingRoutes
+from gateway.api.routes.coupons import CouponRoutes
+from gateway.api.routes.docs import DocsRoutes
 from gateway.api.routes.export import ExportRoutes
+from gateway.api.routes.figures import FigureRoutes
 from gateway.api.routes.health import HealthRoutes
+from gateway.api.routes.links import LinkRoutes
 from gateway.api.routes.moderation import ModerationRoutes
 from gateway.api.routes.orders import OrderRoutes
 from gateway.api.routes.payments import PaymentRoutes
+from gateway.api.routes.pickups import PickupRoutes
+from gateway.api.routes.preflight import PreflightRoutes
 from gateway.api.routes.rooms import RoomRoutes
 from gateway.api.routes.sales import SaleRoutes
 from gateway.api.routes.sandbox import SandboxRoutes
+from gateway.api.routes.webhooks import WebhookRoutes
+from gateway.clock import Clock
 from gateway.flows.acts import Acts
+from gateway.flows.bookings import Bookings
 from gateway.flows.cancel_order import CancelOrder
+from gateway.flows.change_sale import ChangeSale
+from gateway.flows.claim import ClaimCoupon
+from gateway.flows.claims import ClaimReader
 from gateway.flows.control_sale import ControlSale
+from gateway.flows.coupons import Coupons
+from gateway.flows.figures import HostFigures
+from gateway.flows.links import Links
 from gateway.flows.moderate import Moderate
+from gateway.flows.order_people import OrderPeople
 from gateway.flows.orders import OrderReader
 from gateway.flows.pay import PayOrder
 from gateway.flows.payments import Payments
+from gateway.flows.pickups import RedeemPickup
 from gateway.flows.place_order import PlaceOrder
+from gateway.flows.preflight import HostPreflight
 from gateway.flows.rooms import Rooms
 from gateway.flows.sale_book import SaleBook
 from gateway.flows.sales import Sales
 from gateway.flows.steer_room import SteerRoom
 from gateway.payments.sandbox import Sandbox
+from gateway.webhooks.endpoints import Endpoints
 
 Surface = Literal["all", "public", "control"]
 
@@ -56,15 +76,27 @@ def build_app(
     steer: SteerRoom,
     moderate: Moderate,
     acts: Acts,
+    figures: HostFigures,
     sales: Sales,
     control: ControlSale,
+    changing: ChangeSale,
+    coupons: Coupons,
+    claiming: ClaimCoupon,
+    claims: ClaimReader,
+    clock: Clock,
     orders: PlaceOrder,
     reader: OrderReader,
     cancelling: CancelOrder,
     pay: PayOrder,
     payments: Payments,
+    links: Links,
+    bookings: Bookings,
+    redeeming: RedeemPickup,
+    people: OrderPeople,
+    endpoints: Endpoints,
     sandbox: Sandbox | None,
     book: SaleBook,
+    preflight: HostPreflight,
     live_url: str,
     ready: Callable[[], bool],
     surface: Surface = "all",
@@ -75,23 +107,47 @@ def build_app(
     app = web.Application(middlewares=[edge.handle])
     app.on_response_prepare.append(edge.sign)
     callers = Callers(authenticator)
+    docs = DocsRoutes()
     parts: Iterable[Routes] = (
         HealthRoutes(ready=ready),
-        RoomRoutes(callers=callers, rooms=rooms, live_url=live_url, max_bytes=max_body_bytes),
+        RoomRoutes(callers=callers, rooms=rooms, bookings=bookings, live_url=live_url, max_bytes=max_body_bytes),
+        LinkRoutes(callers=callers, links=links, max_bytes=max_body_bytes),
+        BookingRoutes(callers=callers, bookings=bookings),
         ModerationRoutes(callers=callers, steer=steer, moderate=moderate, acts=acts, max_bytes=max_body_bytes),
-        SaleRoutes(callers=callers, sales=sales, control=control, max_bytes=max_body_bytes),
-        OrderRoutes(callers=callers, orders=orders, reader=reader, cancelling=cancelling, payments=payments, book=book),
-        PaymentRoutes(callers=callers, pay=pay, payments=payments, book=book, max_bytes=max_body_bytes),
+        SaleRoutes(callers=callers, sales=sales, control=control, changing=changing, max_bytes=max_body_bytes),
+        CouponRoutes(
+            callers=callers,
+            coupons=coupons,
+            claiming=claiming,
+            claims=claims,
+            clock=clock,
+            max_bytes=max_body_bytes,
+        ),
+        OrderRoutes(
+            callers=callers,
+            orders=orders,
+            reader=reader,
+            cancelling=cancelling,
+            payments=payments,
+            people=people,
+            book=book,
+        ),
+        PaymentRoutes(callers=callers, pay=pay, payments=payments, people=people, book=book, max_bytes=max_body_bytes),
+        PickupRoutes(callers=callers, redeeming=redeeming, reader=reader, people=people, book=book),
         *([] if sandbox is None else [SandboxRoutes(sandbox=sandbox)]),
-        ExportRoutes(callers=callers, reader=reader, book=book),
+        ExportRoutes(callers=callers, reader=reader, people=people, book=book),
+        WebhookRoutes(callers=callers, endpoints=endpoints, max_bytes=max_body_bytes),
+        FigureRoutes(callers=callers, figures=figures),
+        PreflightRoutes(callers=callers, preflight=preflight),
+        docs,
     )
     audiences: dict[web.AbstractRoute, Audience] = {}
-    for part in parts:
-        for route in part.routes():
-            if route.audience in _SERVED[surface]:
-                audiences[app.router.add_route(route.method, route.path, route.handler)] = route.audience
-                if route.method == hdrs.METH_GET and route.audience is not Audience.HOSTS:
-                    audiences[app.router.add_route(hdrs.METH_HEAD, route.path, route.handler)] = route.audience
+    served = [route for part in parts for route in part.routes() if route.audience in _SERVED[surface]]
+    for route in served:
+        audiences[app.router.add_route(route.method, route.path, route.handler)] = route.audience
+        if route.method == hdrs.METH_GET and route.audience is not Audience.HOSTS:
+            audiences[app.router.add_route(hdrs.METH_HEAD, route.path, route.handler)] = route.audience
+    docs.write(served, live_url=live_url)
     app[AUDIENCES] = audiences
     app[EDGE] = edge
     return app

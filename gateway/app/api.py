@@ -1,13 +1,19 @@
 """The api process: HTTP."""
 
 from gateway.api.server import ApiServer, build_app
-from gateway.app.base import OnReady, api_url, live_url, serving, standing, within
+from gateway.app.base import OnReady, api_url, live_url, serving, shards_answer, standing, within
 from gateway.app.edge import Edge
 from gateway.app.money import Money
+from gateway.app.people import People
+from gateway.app.preflight import build_preflight
 from gateway.domain.sale import MIN_PAY_WITHIN_DEV_S, MIN_PAY_WITHIN_S
 from gateway.flows.acts import Acts
+from gateway.flows.change_sale import ChangeSale
 from gateway.flows.control_sale import ControlSale
+from gateway.flows.coupons import Coupons
+from gateway.flows.figures import HostFigures
 from gateway.flows.moderate import Moderate
+from gateway.flows.preflight import HostPreflight
 from gateway.flows.room_telling import RoomTelling
 from gateway.flows.rooms import Rooms
 from gateway.flows.sales import Sales
@@ -17,8 +23,10 @@ from gateway.ledger.comments import LedgerComments
 from gateway.ledger.effects import LedgerEffects
 from gateway.ledger.moderation import LedgerModeration
 from gateway.ledger.room_acts import LedgerActs
+from gateway.ledger.webhooks import LedgerWebhooks
 from gateway.process import settle_memory
 from gateway.settings import Settings
+from gateway.webhooks.endpoints import Endpoints
 
 
 async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
@@ -49,7 +57,18 @@ async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
         controls = {
             shard: HotControl(shard=hot, scripts=base.scripts, clock=base.clock) for shard, hot in base.hot.items()
         }
-        money = Money(edge)
+        money, people = Money(edge), People(edge)
+        effects = LedgerEffects(base.ledger)
+        control = ControlSale(
+            sales=sales,
+            controls=controls,
+            effects=effects,
+            acts=edge.ledger_sales,
+            applied=edge.applied,
+            news=edge.room_side.news,
+            moved=edge.room_side.stock.note,
+            clock=base.clock,
+        )
         app = build_app(
             authenticator=edge.authenticator,
             origins=edge.origins,
@@ -65,24 +84,57 @@ async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
             ),
             moderate=Moderate(ledger=moderation, rooms=rooms, telling=telling, mint=base.mint),
             acts=Acts(ledger=LedgerActs(base.ledger), rooms=rooms),
+            figures=HostFigures(figures=edge.figures, rooms=rooms),
             sales=sales,
-            control=ControlSale(
+            control=control,
+            changing=ChangeSale(
                 sales=sales,
-                controls=controls,
-                effects=LedgerEffects(base.ledger),
-                acts=edge.ledger_sales,
-                applied=edge.applied,
+                control=control,
+                ledger=edge.ledger_sales,
                 news=edge.room_side.news,
                 moved=edge.room_side.stock.note,
+            ),
+            coupons=Coupons(
+                ledger=edge.coupons.ledger,
+                book=edge.coupons.book,
+                hot=edge.coupons.hot,
+                shards=base.hot,
+                rooms=rooms,
+                sales=sales,
+                sale_book=edge.sales,
+                effects=effects,
+                applied=edge.applied,
+                news=edge.room_side.news,
+                publisher=base.bus,
+                mint=base.mint,
                 clock=base.clock,
             ),
+            claiming=edge.coupons.claiming,
+            claims=edge.coupons.reader,
+            clock=base.clock,
             orders=edge.orders,
             reader=edge.reader,
             cancelling=money.cancelling,
             pay=money.pay,
             payments=money.payments,
+            links=people.links,
+            bookings=people.bookings,
+            redeeming=people.redeeming,
+            people=people.of_orders,
+            endpoints=Endpoints(ledger=LedgerWebhooks(base.ledger), private=settings.webhook_private, dev=settings.dev),
             sandbox=money.sandbox,
             book=edge.sales,
+            preflight=HostPreflight(
+                sales=sales,
+                preflight=build_preflight(
+                    settings,
+                    ledger=base.ledger,
+                    mint=base.mint,
+                    orders_valkey=base.orders_valkey,
+                    rooms_valkey=base.rooms_valkey,
+                    hot=base.hot,
+                ),
+            ),
             live_url=f"{live_url(settings)}/v1/rooms/{{room}}/live",
             ready=lambda: not base.stopping.is_set(),
             surface=settings.surface,
@@ -93,9 +145,10 @@ async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
         async with serving(base, [*edge.works(), *money.works()]):
             await server.start(settings.host, settings.port)
             settle_memory()
+            await shards_answer(base)
             on_ready({"role": "api", "url": api_url(settings)})
             await base.stopping.wait()
-            edge.orders.stop_admitting()
+            edge.stop_admitting()
             await server.drain()
             await within(settings.drain_s * 0.4, edge.drained())
             await within(settings.drain_s * 0.1, money.drained())

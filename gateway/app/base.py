@@ -1,6 +1,7 @@
 """What every process stands on: its servers, what it serves beside its work, and how it waits and ends."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,6 +28,8 @@ from gateway.settings import Settings
 log = structlog.get_logger(__name__)
 OnReady = Callable[[dict[str, object]], None]
 _START_PAUSE_S = 0.3
+_SHARDS_WITHIN_S = 2.0
+_SHARDS_POLL_S = 0.05
 _T = TypeVar("_T")
 
 
@@ -124,6 +127,26 @@ async def until_there(what: str, stopping: asyncio.Event, opened: Callable[[], C
                 raise
             log.warning("waits_for_server", server=what, error=str(error))
             await asyncio.sleep(_START_PAUSE_S)
+
+
+async def shards_answer(base: Base) -> None:
+    """Once every shard is heard on the server that the ledger names, or soon anyway: one that is away keeps nobody.
+
+    Who starts beside the keeper may have read the ledger just before that began an epoch.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_SHARDS_WITHIN_S):
+            for hot in base.hot.values():
+                while not await _answers(hot) and not base.stopping.is_set():  # noqa: ASYNC110 - it is another process
+                    await asyncio.sleep(_SHARDS_POLL_S)
+
+
+async def _answers(hot: HotShard) -> bool:
+    try:
+        await hot.backlog()
+    except HotUnavailable:
+        return False
+    return True
 
 
 @asynccontextmanager

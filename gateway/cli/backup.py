@@ -24,6 +24,8 @@ from gateway.settings import read_settings
 # Earlier ledgers have no word for "recount before you sell".
 OLDEST_SCHEMA: Final = 4
 GRACE_S: Final = 900
+# How long a table that somebody locked is waited for.
+LOCK_WAIT = "10s"
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.", show_default=False)]
 
@@ -100,7 +102,7 @@ async def _backup(path: Path, data: Path | None) -> dict[str, Any]:
         named, environment = connection_of(url)
         with new_backup(path) as file:
             async with ledger.snapshot() as (snapshot, facts):
-                options = ("--format=custom", "--no-owner", "--no-privileges", "--lock-wait-timeout=10s")
+                options = ("--format=custom", "--no-owner", "--no-privileges", f"--lock-wait-timeout={LOCK_WAIT}")
                 what = (f"--schema={facts.schema}", f"--snapshot={snapshot}", f"--dbname={named}")
                 async with running(tools.argv("pg_dump", *options, *what), environment) as dump:
                     await dump.written()

@@ -76,9 +76,9 @@ def audit(
     The rules are numbered as the invariants. None are there yet for coupons (5) and for ticks and comments (7).
     """
     settings = reach_servers(data)
-    from gateway import app
+    from gateway.app.tools import run_audit
 
-    report = asyncio.run(app.run_audit(settings, sale=sale, final=final))
+    report = asyncio.run(run_audit(settings, sale=sale, final=final))
     if as_json:
         print_json(report.as_json())
     else:

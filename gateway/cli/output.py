@@ -72,8 +72,14 @@ def print_json_line(data: Any) -> None:
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Plain columns: the same on a terminal and in a pipe, with no colour in either. The last column may be long."""
+    """Plain columns: the same on a terminal and in a pipe, with no colour in either. The last column may be long. What
+    others chose (a name, what an endpoint answered) cannot speak to the terminal."""
+    rows = [[_plain(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(titles, *rows, strict=True)]
     for row in (titles, *rows):
         cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True)]
         sys.stdout.write("  ".join([*cells, row[-1]]).rstrip() + "\n")
+
+
+def _plain(cell: str) -> str:
+    return cell if cell.isprintable() else "".join(each if each.isprintable() else "\ufffd" for each in cell)

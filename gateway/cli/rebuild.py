@@ -31,9 +31,9 @@ def rebuild(
     the ledger, and it sells again in a new epoch. No order is lost by it.
     """
     settings = reach_servers(data)
-    from gateway import app
+    from gateway.app.tools import run_rebuild
 
-    done = asyncio.run(app.run_rebuild(settings, shard=shard))
+    done = asyncio.run(run_rebuild(settings, shard=shard))
     if as_json:
         print_json([each._asdict() for each in done])
         return

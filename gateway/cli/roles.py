@@ -37,9 +37,9 @@ def live(
     """Serve the live sockets until SIGTERM."""
     settings = reach_servers(data)
     # The assembler imports every part of the gateway; the other verbs start faster without it.
-    from gateway import app
+    from gateway.app.live import run_live
 
-    _run(f"live {index}", settings, app.run_live(settings, index=index, on_ready=_say_ready))
+    _run(f"live {index}", settings, run_live(settings, index=index, on_ready=_say_ready))
 
 
 def api(
@@ -51,25 +51,25 @@ def api(
 ) -> None:
     """Serve HTTP until SIGTERM."""
     settings = reach_servers(data, surface=surface)
-    from gateway import app
+    from gateway.app.api import run_api
 
-    _run("api", settings, app.run_api(settings, on_ready=_say_ready))
+    _run("api", settings, run_api(settings, on_ready=_say_ready))
 
 
 def writer(data: DataOption = None) -> None:
     """Bring the order stream into the ledger until SIGTERM."""
     settings = reach_servers(data)
-    from gateway import app
+    from gateway.app.writer import run_writer
 
-    _run("writer", settings, app.run_writer(settings, on_ready=_say_ready))
+    _run("writer", settings, run_writer(settings, on_ready=_say_ready))
 
 
 def keeper(data: DataOption = None) -> None:
     """Open shards, load sales that Valkey lacks, return released units, until SIGTERM."""
     settings = reach_servers(data)
-    from gateway import app
+    from gateway.app.keeper import run_keeper
 
-    _run("keeper", settings, app.run_keeper(settings, on_ready=_say_ready))
+    _run("keeper", settings, run_keeper(settings, on_ready=_say_ready))
 
 
 def _run(role: str, settings: Settings, work: Coroutine[object, object, int]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 
 from gateway.admission.auth import MAX_NAME_CHARS, MAX_ROOMS
@@ -12,6 +13,7 @@ from gateway.admission.tokens import MAX_TTL_S, mint_token
 from gateway.cli.output import exit_codes, print_json, print_table
 from gateway.cli.servers import DataOption, JsonOption, database_url_of, reach_servers
 from gateway.domain.caller import Role
+from gateway.domain.limits import MAX_COMMENTS_PER_S, MAX_ROOMS_A_DAY, MAX_VIEWERS, ShopLimits
 from gateway.errors import Conflict, Invalid
 from gateway.ledger.shops import DEFAULT_OVERLAP_S, Alg, Shop, ShopKey, Shops, Signs, check_shop_name
 from gateway.settings import Settings
@@ -27,13 +29,14 @@ def register(app: typer.Typer) -> None:
     app.command("token", epilog=exit_codes(check_failed="there is no such shop, or we cannot sign for it"))(token)
     shop = typer.Typer(
         no_args_is_help=True,
-        help="Create and list shops, say which pages are theirs, rotate their keys.",
+        help="Create and list shops, say which pages are theirs and what they may use, rotate their keys.",
         rich_markup_mode=None,
     )
     shop.command("create", epilog=exit_codes(check_failed="there is such a shop already"))(create)
     shop.command("list", epilog=exit_codes())(list_shops)
     shop.command("origins", epilog=exit_codes(check_failed="there is no such shop"))(origins)
     shop.command("rotate-key", epilog=exit_codes(check_failed="there is no such shop"))(rotate_key)
+    shop.command("limits", epilog=exit_codes(check_failed="there is no such shop"))(limits)
     app.add_typer(shop, name="shop")
 
 
@@ -119,8 +122,8 @@ def origins(
 ) -> None:
     """Print the Origins a shop's pages may come from, one a line, or set the whole list anew.
 
-    Processes know of it within 15 seconds; sockets that are open stay. Callers that are no browser send no Origin and
-    need none.
+    Running processes are told at once, and read it anew within 15 seconds where they were not; sockets that are open
+    stay. Callers that are no browser send no Origin and need none.
     """
     if new and none:
         raise Invalid("--set gives a list and --none an empty one: only one of them", param="set")
@@ -128,9 +131,11 @@ def origins(
 
     async def work() -> Shop:
         async with Shops.connect(database_url_of(settings)) as shops:
-            if new or none:
-                return await shops.set_origins(shop, _origins(new or []))
-            return await shops.get(shop)
+            if not (new or none):
+                return await shops.get(shop)
+            changed = await shops.set_origins(shop, _origins(new or []))
+        await _tell(settings, shop)
+        return changed
 
     found = asyncio.run(work())
     if as_json:
@@ -143,26 +148,79 @@ def origins(
 def rotate_key(
     shop: ShopArgument,
     signs: Annotated[Signs, typer.Option(help="Which of the two keys.")],
-    overlap: Annotated[float, typer.Option(help="Seconds the old key stays valid.")] = DEFAULT_OVERLAP_S,
+    overlap: Annotated[
+        float, typer.Option("--keep-for", "--overlap", help="Seconds the old key stays valid.")
+    ] = DEFAULT_OVERLAP_S,
     public_key: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="ES256 public key (PEM); default: a new secret.")
     ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give a shop a new key and print it once, with its secret; the old one stays valid for the overlap."""
+    """Give a shop a new key and print it once, with its secret. It is good at once; the old one for a while longer.
+
+    Tokens of a key that is not valid any more are refused at once (within 30 seconds where a running process could not
+    be told); a socket that was let in with one stays until the token ends.
+    """
     settings = reach_servers(data)
 
     async def work() -> ShopKey:
         async with Shops.connect(database_url_of(settings)) as shops:
             pem = public_key.read_bytes() if public_key is not None else None
-            return await shops.rotate_key(shop, signs, overlap_s=overlap, public_key=pem)
+            rotated = await shops.rotate_key(shop, signs, overlap_s=overlap, public_key=pem)
+        await _tell(settings, shop)
+        return rotated
 
     key = asyncio.run(work())
     if as_json:
         print_json(_key_facts(key, with_secrets=True))
     else:
         print_table(_KEY_TITLES, [[shop, *_key_row(key, with_secrets=True)]])
+
+
+def limits(
+    shop: ShopArgument,
+    rooms_a_day: Annotated[int | None, typer.Option(min=0, max=MAX_ROOMS_A_DAY, help="New rooms a day of UTC.")] = None,
+    viewers: Annotated[
+        str | None, typer.Option(metavar="N|none", help="Open sockets of viewers in all its rooms, roughly.")
+    ] = None,
+    comments_per_s: Annotated[
+        str | None, typer.Option(metavar="N|none", help="Comments a second of its viewers in all its rooms.")
+    ] = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what a shop may use, or change what is named; the rest stays.
+
+    Beyond a limit: a new room is refused until the next day of UTC, a viewer is asked to come back in 5 to 15 seconds,
+    a comment is too_fast. Viewers are counted late by a second, so a crowd that comes at once may pass the limit by as
+    many as come in it; comments by each live process, which allows its share. Nobody who is in is shown out. Processes
+    that run are told at once, and read it anew within 5 seconds where they were not.
+    """
+    settings = reach_servers(data)
+    changes: dict[str, int | None] = {}
+    if rooms_a_day is not None:
+        changes["rooms_a_day"] = rooms_a_day
+    if viewers is not None:
+        changes["viewers"] = _limit(viewers, "viewers", least=0, most=MAX_VIEWERS)
+    if comments_per_s is not None:
+        changes["comments_per_s"] = _limit(comments_per_s, "comments-per-s", least=1, most=MAX_COMMENTS_PER_S)
+
+    async def work() -> ShopLimits:
+        async with Shops.connect(database_url_of(settings)) as shops:
+            before = await shops.limits(shop)
+            if not changes:
+                return before
+            after = await shops.set_limits(shop, msgspec.structs.replace(before, **changes))
+        await _tell(settings, shop)
+        return after
+
+    found = asyncio.run(work())
+    if as_json:
+        print_json({"shop": shop, **msgspec.structs.asdict(found)})
+        return
+    shown = {name: "none" if limit is None else str(limit) for name, limit in msgspec.structs.asdict(found).items()}
+    print_table(("limit", "value"), [[name, value] for name, value in shown.items()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +240,28 @@ async def signing_key(settings: Settings, shop: str, signs: Signs, *, may_create
     if key.alg is not Alg.HS256:
         raise Conflict(f"the {signs} key of {shop} is {key.alg}: only the shop has its private half")
     return SigningKey(kid=key.kid, secret=key.secret)
+
+
+async def _tell(settings: Settings, shop: str) -> None:
+    """Running processes read anew what they know of the shop. Where they cannot be told they do so by themselves."""
+    assert settings.rooms_valkey_url
+    from gateway.hot.bus import Bus
+    from gateway.hot.connect import connect
+    from gateway.wire import bus
+
+    client = connect(settings.rooms_valkey_url, max_connections=1, reply_timeout_s=1.0)
+    try:
+        await Bus(url=settings.rooms_valkey_url, client=client).publish(bus.encode(bus.ShopChanged(shop)))
+    finally:
+        await client.aclose()
+
+
+def _limit(given: str, name: str, *, least: int, most: int) -> int | None:
+    if given == "none":
+        return None
+    if not (given.isascii() and given.isdigit() and least <= int(given[:12]) <= most):
+        raise Invalid(f"--{name} is {least} to {most}, or none, not {given!r}", param=name)
+    return int(given)
 
 
 def _check_claims(name: str | None, rooms: list[str]) -> None:

@@ -4,11 +4,11 @@ from urllib.parse import quote
 
 import msgspec
 
-from gateway.client.calls import Calls
 from gateway.client.http import Order, each_order
+from gateway.client.people import LinkMaker
 
 
-class Backend(Calls):
+class Backend(LinkMaker):
     """Each report takes a `key`; repeated with it, or with the same transaction, it counts once."""
 
     async def report_payment(

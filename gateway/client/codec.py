@@ -41,6 +41,9 @@ class ToViewer(msgspec.Struct, gc=False):
     seq: int | None = None
     comment: str | None = None
     at_ms: int | None = None
+    claim: str | None = None
+    value_minor: int | None = None
+    state: str | None = None
 
 
 class _Kind(msgspec.Struct, gc=False):

@@ -123,12 +123,21 @@ def order_frame(
     *,
     expect_amount_minor: int | None = None,
     meta: object = None,
+    coupon_claim: str | None = None,
+    ref: str | None = None,
+    pickup: bool | str | None = None,
 ) -> dict[str, object]:
     frame: dict[str, object] = {"t": "order", "id": key, "sale": sale, "sku": sku, "quantity": quantity}
     if expect_amount_minor is not None:
         frame["expect_amount_minor"] = expect_amount_minor
     if meta is not None:
         frame["meta"] = meta
+    if coupon_claim is not None:
+        frame["coupon_claim"] = coupon_claim
+    if ref is not None:
+        frame["ref"] = ref
+    if pickup is not None:
+        frame["pickup"] = pickup
     return frame
 
 

@@ -52,6 +52,7 @@ _BY_CODE: dict[str, type[GatewayError]] = {
         errors.StockInUse,
         errors.AmountMismatch,
         errors.NotConfirmed,
+        errors.AlreadyRedeemed,
         errors.KeyReused,
         errors.TooLarge,
         errors.Unsupported,

@@ -7,7 +7,9 @@ from urllib.parse import quote
 
 import msgspec
 
+from gateway.client.coupons import CouponHost
 from gateway.client.http import Order, each_order
+from gateway.client.people import Clerk, LinkMaker
 from gateway.client.room_host import RoomHost
 
 
@@ -23,6 +25,7 @@ class Item(msgspec.Struct, kw_only=True):
 
     sku: str
     price_minor: int
+    prices: list[dict[str, Any]] = []
     title: str = ""
     stock: int | None = None
     limit_per_viewer: int | None = None
@@ -41,7 +44,7 @@ class Sale(msgspec.Struct, kw_only=True):
     items: list[Item] = []
 
 
-class Host(RoomHost):
+class Host(RoomHost, CouponHost, LinkMaker, Clerk):
     """Who runs a sale. Creates and stock changes take a `key`; acts that name a state need none."""
 
     async def create_room(self, title: str, *, key: str | None = None, **fields: Any) -> Room:
@@ -102,6 +105,10 @@ class Host(RoomHost):
         """By sku; in force for every order decided from here on."""
         items = [{"sku": sku, "price_minor": price} for sku, price in prices.items()]
         return await self._sale("PATCH", f"/v1/sales/{quote(sale)}", {"items": items})
+
+    async def change_sale(self, sale: str, **changes: Any) -> Sale:
+        """`title`, `opens_at`, `closes_at`, `stock_display`, `items`; what is left out stays."""
+        return await self._sale("PATCH", f"/v1/sales/{quote(sale)}", changes)
 
     async def orders(self, sale: str, *, status: str | None = None) -> list[Order]:
         path = f"/v1/sales/{quote(sale)}/orders"

@@ -6,6 +6,7 @@ from urllib.parse import quote
 import msgspec
 
 from gateway.client.calls import Calls
+from gateway.client.coupons import CouponViewer
 from gateway.client.orders import OrderAnswer
 from gateway.errors import NotFound
 
@@ -23,6 +24,20 @@ class Payment(msgspec.Struct, kw_only=True):
     reason: str | None = None
 
 
+class Pickup(msgspec.Struct, kw_only=True):
+    """Of an order that is to be collected; the code comes with the payment."""
+
+    place: str | None = None
+    code: str | None = None
+    redeemed_at: str | None = None
+    redeemed_by: str | None = None
+
+
+class Booking(msgspec.Struct, kw_only=True):
+    room: str
+    booked_at: str
+
+
 class Order(msgspec.Struct, kw_only=True):
     """An order as HTTP shows it. What only staff see is None for a viewer; of an order that was lost little is left."""
 
@@ -34,13 +49,18 @@ class Order(msgspec.Struct, kw_only=True):
     amount_minor: int = 0
     price_minor: int = 0
     discount_minor: int = 0
+    coupon_claim: str | None = None
     currency: str = ""
     reason: str | None = None
     pay_by: str | None = None
     created_at: str | None = None
     sub: str | None = None
     ref: str | None = None
+    source: str | None = None
+    referrer: str | None = None
+    guide: str | None = None
     meta: object = None
+    pickup: Pickup | None = None
     payments: list[Payment] = []
 
 
@@ -70,8 +90,8 @@ class _PlacedOrder(msgspec.Struct):
     retry_after_ms: int | None = None
 
 
-class ViewerHttp(Calls):
-    """A viewer's calls: place an order, pay or cancel it, and read one's own."""
+class ViewerHttp(CouponViewer):
+    """A viewer's calls: book a show, claim a coupon, place an order, pay or cancel it, and read one's own."""
 
     async def place_order(
         self,
@@ -81,7 +101,10 @@ class ViewerHttp(Calls):
         quantity: int = 1,
         key: str,
         expect_amount_minor: int | None = None,
+        ref: str | None = None,
         meta: object = None,
+        pickup: bool | str | None = None,
+        coupon_claim: str | None = None,
         wait_s: int | None = None,
     ) -> OrderAnswer:
         """The outcome; with `wait_s` a reservation is answered once it is confirmed, or after that many seconds."""
@@ -90,6 +113,12 @@ class ViewerHttp(Calls):
             body["expect_amount_minor"] = expect_amount_minor
         if meta is not None:
             body["meta"] = meta
+        if ref is not None:
+            body["ref"] = ref
+        if pickup is not None:
+            body["pickup"] = pickup
+        if coupon_claim is not None:
+            body["coupon_claim"] = coupon_claim
         headers = {} if wait_s is None else {"Prefer": f"wait={wait_s}"}
         answer = await self.call("POST", "/v1/orders", body, key=key, headers=headers)
         placed = msgspec.json.decode(answer.body, type=_PlacedOrder)
@@ -117,6 +146,18 @@ class ViewerHttp(Calls):
 
     async def orders(self) -> list[Order]:
         return [order async for order in each_order(self, "/v1/orders")]
+
+    async def pickup_svg(self, order: str) -> bytes:
+        """The code of a paid order as a picture, to be held in front of a till."""
+        return (await self.call("GET", f"/v1/orders/{quote(order)}/pickup.svg")).body
+
+    async def book(self, room: str) -> Booking:
+        """Asked again, the booking there is."""
+        answer = await self.call("POST", f"/v1/rooms/{quote(room)}/bookings")
+        return msgspec.json.decode(answer.body, type=Booking)
+
+    async def cancel_booking(self, room: str) -> None:
+        await self.call("DELETE", f"/v1/rooms/{quote(room)}/bookings/mine")
 
     async def by_key(self, key: str, *, sale: str) -> Order | None:
         """The order this key holds, or None: nothing held yet, and the same key may be asked again."""

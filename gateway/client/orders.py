@@ -11,7 +11,7 @@ from gateway.wire.frames import MAX_FRAME_BYTES, MAX_PENDING
 
 # Leaves room in the frame of a `hello` for what else it may carry.
 MAX_NAMED_BYTES = MAX_FRAME_BYTES - 256
-_NAMED_OVERHEAD_BYTES = 24  # {"sale":"","key":""} and a comma
+NAMED_OVERHEAD_BYTES = 24  # {"coupon":"","key":""} and a comma
 
 
 class OrderAnswer(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -132,7 +132,7 @@ class PendingOrders:
         names: list[dict[str, str]] = []
         for pending in sorted(self._by_key.values(), key=lambda pending: pending.order is not None):
             name = pending.name
-            max_bytes -= len(name["sale"]) + len(name["key"]) + _NAMED_OVERHEAD_BYTES
+            max_bytes -= len(name["sale"]) + len(name["key"]) + NAMED_OVERHEAD_BYTES
             if max_bytes < 0 or len(names) == MAX_PENDING:
                 break
             names.append(name)

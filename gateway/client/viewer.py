@@ -8,17 +8,19 @@ from typing import Any, Self
 from uuid import uuid4
 
 from gateway.client.backoff import Backoff
+from gateway.client.claims import ClaimAnswer, ClaimDesk, KnownClaim
 from gateway.client.codec import Codec, ToViewer, codec_named
 from gateway.client.comments import CommentAnswer, CommentDesk
 from gateway.client.connection import Connection, connect, order_frame
 from gateway.client.desk import OnOrder, OrderDesk
 from gateway.client.errors import HandshakeRefused, ViewerAway
 from gateway.client.following import Following, OnEvent
-from gateway.client.orders import KnownOrder, OrderAnswer
+from gateway.client.orders import MAX_NAMED_BYTES, NAMED_OVERHEAD_BYTES, KnownOrder, OrderAnswer
 from gateway.client.room_view import RoomView
 from gateway.domain.live import MAX_LIKES
 from gateway.errors import GatewayError
 from gateway.wire.close_codes import CloseCode, may_return
+from gateway.wire.frames import MAX_PENDING
 
 # A connection that lived this long ends the row of failures; a shorter one is one more of them.
 STEADY_AFTER_S = 5.0
@@ -62,6 +64,7 @@ class Viewer:
         self._refresh_token = refresh_token
         self._backoff = backoff or Backoff()
         self._desk = OrderDesk(backoff=self._backoff, on_order=on_order)
+        self._claims = ClaimDesk(backoff=self._backoff)
         self._comments = CommentDesk(backoff=self._backoff, on_posted=self._posted)
         self._following = Following(codec=self.codec, keeps_view=follow, on_event=on_event)
         self._welcome_within_s = welcome_within_s
@@ -107,6 +110,11 @@ class Viewer:
         """Orders of this viewer the gateway told of, by id, each with its latest state."""
         return self._desk.orders
 
+    @property
+    def claims(self) -> dict[str, KnownClaim]:
+        """Claims of this viewer the gateway told of, by id, each with its latest state."""
+        return self._claims.claims
+
     async def __aenter__(self) -> Self:
         self._staying = asyncio.create_task(self._stay(), name="viewer")
         welcomed = asyncio.create_task(self._welcomed.wait(), name="viewer welcomed")
@@ -137,6 +145,9 @@ class Viewer:
         key: str | None = None,
         expect_amount_minor: int | None = None,
         meta: object = None,
+        coupon_claim: str | None = None,
+        ref: str | None = None,
+        pickup: bool | str | None = None,
         insist: bool = False,
         within_s: float = 30.0,
     ) -> OrderAnswer:
@@ -146,12 +157,32 @@ class Viewer:
         `within_s`. Without, `too_fast` is returned and errors are raised. Past `within_s` `NoAnswer` is raised; the
         order may still happen, and asking again with its key tells.
         """
-        frame = order_frame(key or uuid4().hex, sale, sku, quantity, expect_amount_minor=expect_amount_minor, meta=meta)
+        frame = order_frame(
+            key or uuid4().hex,
+            sale,
+            sku,
+            quantity,
+            expect_amount_minor=expect_amount_minor,
+            meta=meta,
+            ref=ref,
+            pickup=pickup,
+            coupon_claim=coupon_claim,
+        )
         return await self._desk.order(frame, insist=insist, within_s=within_s)
 
     async def confirmed(self, order: str, *, within_s: float = 30.0) -> KnownOrder:
         """The order once it is more than reserved: `confirmed`, or `refused` with its reason."""
         return await self._desk.confirmed(order, within_s=within_s)
+
+    async def claim(
+        self, coupon: str, *, key: str | None = None, insist: bool = False, within_s: float = 30.0
+    ) -> ClaimAnswer:
+        """The true answer to a claim, across reconnects; `insist` and `within_s` as of `order`."""
+        return await self._claims.claim(key or uuid4().hex, coupon, insist=insist, within_s=within_s)
+
+    async def claim_confirmed(self, claim: str, *, within_s: float = 30.0) -> KnownClaim:
+        """The claim once it is more than claimed: `confirmed`, or `refused` with its reason."""
+        return await self._claims.confirmed(claim, within_s=within_s)
 
     async def comment(
         self, text: str, *, id: str | None = None, insist: bool = False, within_s: float = 30.0
@@ -210,7 +241,7 @@ class Viewer:
                 self.codec,
                 on_frame=self._on_frame,
                 on_close=self._on_close,
-                pending=self._desk.named(),
+                pending=self._named(),
                 resume=self._following.resume(),
                 ping_idle_s=self._ping_idle_s,
             )
@@ -232,6 +263,18 @@ class Viewer:
             self._following.forget_place()
         return self._retry_after_s
 
+    def _named(self) -> list[dict[str, str]]:
+        """The keys a `hello` names: those of orders, and as many of claims as its frame has room for."""
+        orders = self._desk.named()
+        room = sum(sum(map(len, name.values())) + NAMED_OVERHEAD_BYTES for name in orders)
+        names = [*orders]
+        for name in self._claims.named(MAX_PENDING - len(orders)):
+            room += sum(map(len, name.values())) + NAMED_OVERHEAD_BYTES
+            if room > MAX_NAMED_BYTES:
+                break
+            names.append(name)
+        return names
+
     async def _bring_token(self, refresh: RefreshToken) -> None:
         try:
             self._token = await refresh()
@@ -252,6 +295,7 @@ class Viewer:
     def _end(self, error: GatewayError) -> None:
         self._away = self._away or error
         self._desk.end(error)
+        self._claims.end(error)
         self._comments.end(error)
 
     def _posted(self, text: str, answer: CommentAnswer) -> None:
@@ -263,6 +307,7 @@ class Viewer:
     def _on_close(self, connection: Connection, code: int, reason: str) -> None:
         self._welcomed.clear()
         self._desk.disconnected()
+        self._claims.disconnected()
         self._comments.disconnected()
         self._close_reason = reason
         if self._closed is not None and not self._closed.done():
@@ -273,12 +318,14 @@ class Viewer:
             case "tick":
                 self._following.ticked(told, payload)
             case "reply":
-                if not self._comments.replied(told):
+                if not self._comments.replied(told) and not self._claims.replied(told):
                     self._desk.replied(told)
             case "order":
                 self._desk.changed(told)
+            case "claim":
+                self._claims.changed(told)
             case "error":
-                if not self._comments.refused(told):
+                if not self._comments.refused(told) and not self._claims.refused(told):
                     self._desk.refused(told)
             case "welcome":
                 welcome = self._following.welcomed(payload)
@@ -286,6 +333,7 @@ class Viewer:
                 self._connection = connection
                 self._welcomed.set()
                 self._desk.welcomed(connection, welcome.get("orders") or ())
+                self._claims.welcomed(connection, welcome.get("claims") or ())
                 self._comments.welcomed(connection)
             case "snapshot":
                 self._following.shown(payload)

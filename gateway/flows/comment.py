@@ -24,11 +24,20 @@ class Limiter(Protocol):
 
 
 class PostComment:
-    """Staff are not limited: a host answers many viewers at once."""
+    """Staff are not limited: a host answers many viewers at once. `shop_wait_s` is the pace of a whole shop, asked for
+    what its viewer's own let pass."""
 
-    def __init__(self, *, rooms: Rooms, limiter: Limiter, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        rooms: Rooms,
+        limiter: Limiter,
+        clock: Clock,
+        shop_wait_s: Callable[[str, float], float] = lambda shop, now_s: 0.0,
+    ) -> None:
         self._rooms = rooms
         self._limiter = limiter
+        self._shop_wait_s = shop_wait_s
         self._clock = clock
         self._admitting = True
 
@@ -58,7 +67,9 @@ class PostComment:
                 answer(CommentAnswer(CommentOutcome.COMMENTS_OFF))
                 return
             if not caller.is_staff:
-                wait_s = self._limiter.wait_s(f"{caller.shop}|{caller.sub}", now_s)
+                wait_s = self._limiter.wait_s(f"{caller.shop}|{caller.sub}", now_s) or self._shop_wait_s(
+                    caller.shop, now_s
+                )
                 if wait_s > 0:
                     COMMENTS.labels("too_fast").inc()
                     answer(CommentAnswer(CommentOutcome.TOO_FAST, retry_after_ms=int(wait_s * 1000) + 1))

@@ -1,10 +1,9 @@
-"""What a host does to a running sale: open, pause, resume, close, change stock and prices.
+"""What a host does to a running sale: open, pause, resume, close, change its stock. Other changes are change_sale.py's.
 
 An act is in force from its script on and answered once the ledger has it, so that no rebuild can forget it.
 """
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import structlog
@@ -16,24 +15,19 @@ from gateway.domain.drafts import Effect, fingerprint
 from gateway.domain.sale import MAX_STOCK, Item, Sale, SaleState
 from gateway.errors import (
     Conflict,
-    GatewayError,
-    HotUnavailable,
     Invalid,
     LedgerUnavailable,
     NotFound,
     OutcomeUnknown,
-    ShardClosed,
     StockInUse,
 )
 from gateway.flows.access import require_host
+from gateway.flows.in_force import KEPT_WITHIN_S, Applied, in_force
 from gateway.flows.sales import SaleReading, Sales
 
 log = structlog.get_logger(__name__)
 
 KIND = "stock"  # as the script names it in its entry, where the writer takes the effect's kind from
-KEPT_WITHIN_S = 5.0
-# An act whose reply was lost is asked again: the script answers the same for an act already in force.
-_PAUSES_S = (0.1, 0.4)
 
 
 class Control(Protocol):
@@ -49,6 +43,7 @@ class Control(Protocol):
         fingerprint: str = "",
         reason: str = "",
         shop: str = "",
+        text: str = "",
         arrived_s: float | None = None,
     ) -> tuple[int, int, bool]:
         """(epoch, sequence number to wait for, replayed)."""
@@ -68,12 +63,7 @@ class Acts(Protocol):
 class News(Protocol):
     """What the sale's room is told; best effort."""
 
-    async def prices(self, sale: Sale, prices: Sequence[tuple[str, int]]) -> None: ...
     async def state(self, sale: Sale, state: SaleState) -> None: ...
-
-
-class Applied(Protocol):
-    async def reached(self, shard: int, epoch: int, seq: int, *, within_s: float) -> bool: ...
 
 
 class ControlSale:
@@ -107,7 +97,7 @@ class ControlSale:
         sale = await self._sales.find(caller, sale_id)
         if not (sale.retired and act is Act.CLOSE):
             await self._kept(sale, await self._in_force(sale, act, actor=caller.sub))
-        reading = await self._afterwards(caller, sale)
+        reading = await self.afterwards(caller, sale)
         await self._news.state(reading.sale, reading.state)
         return reading
 
@@ -141,41 +131,16 @@ class ControlSale:
             # The ledger remembers the keys of acts that had an effect, also of an epoch before this one.
             if await self._effects.find(caller.shop, Effect(caller.sub, KIND, key, content)) is None:
                 raise StockInUse
-        reading = await self._afterwards(caller, sale)
+        reading = await self.afterwards(caller, sale)
         self._moved([sale.sale_no])
         return reading, _item(reading.sale, sku), replayed
 
-    async def change_prices(self, caller: Caller, sale_id: str, prices: Mapping[str, int]) -> SaleReading:
-        """Each price is an act of its own, in force for every order decided after it; what was reserved before keeps
-        its price. All are checked before the first is asked for."""
-        require_host(caller)
-        sale = await self._sales.find(caller, sale_id)
-        items: dict[str, Item] = {item.sku: item for item in sale.items}
-        for at, (sku, price_minor) in enumerate(prices.items()):
-            item = items.get(sku)
-            if item is None:
-                raise Invalid("There is no such sku in this sale.", param=f"items[{at}].sku")
-            if price_minor < (item.floor_minor or 0):
-                raise Invalid(f"The price is at least {item.floor_minor}.", param=f"items[{at}].price_minor")
-        changed = False
-        for sku, price_minor in prices.items():
-            try:
-                done = await self._in_force(
-                    sale, Act.PRICE, actor=caller.sub, item_no=items[sku].item_no, value=price_minor
-                )
-                await self._kept(sale, done)
-                if await self._was_refused(sale, Act.PRICE, done[0], done[1]):
-                    raise Conflict("The ledger could not take the price.")
-            except OutcomeUnknown:
-                raise
-            except GatewayError as error:
-                # Nothing happened is true of this price, and not of those before it.
-                raise (OutcomeUnknown("Some prices changed; repeat to change all.") if changed else error) from error
-            changed = True
-        await self._news.prices(
-            sale, [(sku, price) for sku, price in prices.items() if price != items[sku].price_minor]
-        )
-        return await self._afterwards(caller, sale)
+    async def keep(self, sale: Sale, act: Act, *, actor: str, item_no: int = 0, value: int = 0, text: str = "") -> None:
+        """In force, and kept. Raises Conflict where the ledger could not take what Valkey took."""
+        done = await self._in_force(sale, act, actor=actor, item_no=item_no, value=value, text=text)
+        await self._kept(sale, done)
+        if await self._was_refused(sale, act, done[0], done[1]):
+            raise Conflict("The ledger could not take the act.")
 
     async def _in_force(
         self,
@@ -188,43 +153,30 @@ class ControlSale:
         key: str = "",
         fingerprint: str = "",
         reason: str = "",
+        text: str = "",
         arrived_s: float | None = None,
     ) -> tuple[int, int, bool]:
         """Asks until there is an answer, a few times at most."""
         if sale.retired:
             raise Conflict("The sale is over; it takes no acts any more.")
         arrived_s = self._clock.monotonic() if arrived_s is None else arrived_s
-        lost, loaded = False, False
-        pauses = iter(_PAUSES_S)
-        while True:
-            try:
-                return await self._controls[sale.shard].act(
-                    sale.sale_no,
-                    act,
-                    actor=actor,
-                    item_no=item_no,
-                    value=value,
-                    key=key,
-                    fingerprint=fingerprint,
-                    reason=reason,
-                    shop=sale.shop,
-                    arrived_s=arrived_s,
-                )
-            except HotUnavailable as error:
-                lost = True
-                log.warning("act_lost", sale_no=sale.sale_no, act=str(act), error=str(error))
-                pause_s = next(pauses, None)
-                if pause_s is None:
-                    raise OutcomeUnknown from error
-                await asyncio.sleep(pause_s)
-            except ShardClosed as error:
-                # A sale that Valkey was not given yet is shut in the same way.
-                if loaded or not await self._sales.load_if_new(sale):
-                    raise (OutcomeUnknown() if lost else error) from error
-                loaded = True
-            except GatewayError as error:
-                # What is refused now may have been done by the call whose reply was lost.
-                raise (OutcomeUnknown() if lost else error) from error
+
+        async def ask() -> tuple[int, int, bool]:
+            return await self._controls[sale.shard].act(
+                sale.sale_no,
+                act,
+                actor=actor,
+                item_no=item_no,
+                value=value,
+                key=key,
+                fingerprint=fingerprint,
+                reason=reason,
+                shop=sale.shop,
+                arrived_s=arrived_s,
+                text=text,
+            )
+
+        return await in_force(ask, load_if_new=lambda: self._sales.load_if_new(sale), what=f"{act} of {sale.sale}")
 
     async def _kept(self, sale: Sale, done: tuple[int, int, bool]) -> None:
         epoch, seq, _ = done
@@ -245,7 +197,7 @@ class ControlSale:
             await self._sales.changed(sale)
         return refused
 
-    async def _afterwards(self, caller: Caller, sale: Sale) -> SaleReading:
+    async def afterwards(self, caller: Caller, sale: Sale) -> SaleReading:
         await self._sales.changed(sale)
         try:
             return await self._sales.reading(await self._sales.find(caller, sale.sale), caller)

@@ -1,19 +1,20 @@
-"""Later states of orders: heard on the bus when all goes well, asked for when not.
+"""Later states of orders and claims: heard on the bus when all goes well, asked for when not.
 
-The bus loses messages. So this process remembers each order it placed (or was told of at a welcome) until it has
-heard of it, and asks the ledger in one query about those it has not heard of for two seconds.
+The bus loses messages. So this process remembers each order it placed and each claim it took (or was told of at a
+welcome) until it has heard of it, and asks the ledger in one query about those it has not heard of for two seconds.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 import structlog
 
 from gateway.clock import Clock
-from gateway.domain.ids import IdMint, OrderId, OrderPlace
+from gateway.domain.coupon import Claim, ClaimState
+from gateway.domain.ids import ClaimId, ClaimPlace, IdMint, OrderId, OrderPlace
 from gateway.domain.order import LOST, Order, OrderStatus
 from gateway.errors import GatewayError
 from gateway.metrics import CONFIRM_SECONDS, UNCONFIRMED
@@ -30,22 +31,84 @@ _EARLY_MAX = 10_000
 _SOON_MAX = 20_000
 
 
+State = bus.LaterState | bus.LaterClaim
+
+
 class Ledger(Protocol):
     async def by_place(self, places: Sequence[tuple[int, str]]) -> dict[str, Order]: ...
     async def lost(self, places: Sequence[OrderPlace], order_ids: Sequence[str]) -> set[str]: ...
+
+
+class ClaimLedger(Protocol):
+    async def claims_by_place(self, places: Sequence[tuple[int, str]]) -> Mapping[str, Claim]: ...
+    async def lost_claims(self, places: Sequence[ClaimPlace], claim_ids: Sequence[str]) -> set[str]: ...
 
 
 class Sink(Protocol):
     """One socket of a viewer."""
 
     def order_changed(self, state: bus.LaterState, *, placed_here: bool) -> None: ...
+    def claim_changed(self, state: bus.LaterClaim, *, placed_here: bool) -> None: ...
+
+
+class Asked(Protocol):
+    """What the ledger says of one kind of thing that waits here."""
+
+    async def states(self, places: Sequence[tuple[int, str]]) -> Iterable[State]:
+        """Of those it has, by (number of the sale or coupon, id)."""
+        ...
+
+    async def lost(self, ids: Sequence[str]) -> Iterable[str]:
+        """Of those it does not have: what it has passed over was lost with the server that promised it."""
+        ...
+
+    def lost_state(self, viewer: str, id: str) -> State: ...
+
+
+class AskedOrders:
+    def __init__(self, ledger: Ledger, mint: IdMint) -> None:
+        self._ledger = ledger
+        self._mint = mint
+
+    async def states(self, places: Sequence[tuple[int, str]]) -> Iterable[State]:
+        found = await self._ledger.by_place(places)
+        return [
+            bus.LaterState(order.viewer, id, str(order.status), order.pay_by_ms or 0, order.reason or "")
+            for id, order in found.items()
+        ]
+
+    async def lost(self, ids: Sequence[str]) -> Iterable[str]:
+        places = {id: place for id in ids if (place := self._mint.read_order(id)) is not None}
+        return await self._ledger.lost(list(places.values()), list(places))
+
+    def lost_state(self, viewer: str, id: str) -> State:
+        return bus.LaterState(viewer, id, str(OrderStatus.REFUSED), 0, LOST)
+
+
+class AskedClaims:
+    def __init__(self, ledger: ClaimLedger, mint: IdMint) -> None:
+        self._ledger = ledger
+        self._mint = mint
+
+    async def states(self, places: Sequence[tuple[int, str]]) -> Iterable[State]:
+        found = await self._ledger.claims_by_place(places)
+        return [bus.LaterClaim(claim.viewer, id, str(claim.state), claim.reason or "") for id, claim in found.items()]
+
+    async def lost(self, ids: Sequence[str]) -> Iterable[str]:
+        places = {id: place for id in ids if (place := self._mint.read_claim(id)) is not None}
+        return await self._ledger.lost_claims(list(places.values()), list(places))
+
+    def lost_state(self, viewer: str, id: str) -> State:
+        return bus.LaterClaim(viewer, id, str(ClaimState.REFUSED), LOST)
 
 
 class _Waiting:
-    __slots__ = ("ask_at_s", "placed_s", "sale_no", "shop", "viewer")
+    __slots__ = ("ask_at_s", "kind", "number", "placed_s", "shop", "viewer")
 
-    def __init__(self, *, sale_no: int, shop: str, viewer: str, placed_s: float) -> None:
-        self.sale_no = sale_no
+    def __init__(self, *, kind: Asked, number: int, shop: str, viewer: str, placed_s: float) -> None:
+        self.kind = kind
+        self.number = number
+        """Of its sale or coupon."""
         self.shop = shop
         self.viewer = viewer
         self.placed_s = placed_s
@@ -55,16 +118,17 @@ class _Waiting:
 class OrderWatch:
     """Brings later states to every socket of the viewer here, and to who awaits an order.
 
-    Bounded by the backlog the scripts allow: an order waits here only while the ledger does not have it.
+    Bounded by the backlog the scripts allow: an order or claim waits here only while the ledger does not have it.
     """
 
-    def __init__(self, *, ledger: Ledger, mint: IdMint, clock: Clock) -> None:
-        self._ledger = ledger
-        self._mint = mint
+    def __init__(self, *, ledger: Ledger, claims: ClaimLedger, mint: IdMint, clock: Clock) -> None:
+        self._orders = AskedOrders(ledger, mint)
+        self._claims = AskedClaims(claims, mint)
         self._clock = clock
         self._waiting: dict[str, _Waiting] = {}
         self._sinks: dict[str, dict[str, list[Sink]]] = defaultdict(dict)
         self._futures: dict[str, list[asyncio.Future[bus.LaterState]]] = {}
+        """By order: who awaits its next state."""
         self._soon: list[str] = []
         self._viewers = 0
         self._early: dict[str, None] = {}
@@ -89,19 +153,28 @@ class OrderWatch:
 
     def placed(self, order: OrderId, *, sale_no: int, shop: str, viewer: str, ask_now: bool = False) -> None:
         """The order is reserved and its confirmation not heard of. `ask_now`: it may have been confirmed long ago."""
-        if order in self._early and not ask_now:
-            del self._early[order]
-        elif order not in self._waiting:
-            self._waiting[order] = _Waiting(sale_no=sale_no, shop=shop, viewer=viewer, placed_s=self._clock.monotonic())
+        self._wait(order, self._orders, number=sale_no, shop=shop, viewer=viewer, ask_now=ask_now)
+
+    def claimed(self, claim: ClaimId, *, coupon_no: int, shop: str, viewer: str, ask_now: bool = False) -> None:
+        """As `placed`, of a claim."""
+        self._wait(claim, self._claims, number=coupon_no, shop=shop, viewer=viewer, ask_now=ask_now)
+
+    def _wait(self, id: str, kind: Asked, *, number: int, shop: str, viewer: str, ask_now: bool) -> None:
+        if id in self._early and not ask_now:
+            del self._early[id]
+        elif id not in self._waiting:
+            self._waiting[id] = _Waiting(
+                kind=kind, number=number, shop=shop, viewer=viewer, placed_s=self._clock.monotonic()
+            )
         if ask_now and len(self._soon) < _SOON_MAX:
             # Past the bound it waits for the usual question, two seconds later.
-            self._soon.append(order)
+            self._soon.append(id)
             self._hurry.set()
 
     def ask_all(self) -> None:
-        """An epoch ended: what became of every order that waits here is known now."""
+        """An epoch ended: what became of everything that waits here is known now."""
         soon = set(self._soon)
-        self._soon += [order for order in self._waiting if order not in soon][: _SOON_MAX - len(self._soon)]
+        self._soon += [id for id in self._waiting if id not in soon][: _SOON_MAX - len(self._soon)]
         self._hurry.set()
 
     @contextmanager
@@ -127,18 +200,23 @@ class OrderWatch:
         now_s = self._clock.monotonic()
         for group in bus.decode_shops(message.shops):
             sinks = self._sinks.get(group.shop)
-            for state in group.orders:
-                waiting = self._waiting.pop(state.order, None)
-                if waiting is not None:
-                    CONFIRM_SECONDS.observe(now_s - waiting.placed_s)
-                elif (sinks is None or state.viewer not in sinks) and state.order not in self._futures:
-                    continue
-                else:
-                    # Perhaps placed here, and told of faster than the script's reply: it is not waited for then.
-                    self._early[state.order] = None
-                    if len(self._early) > _EARLY_MAX:
-                        del self._early[next(iter(self._early))]
-                self._deliver(group.shop, state, placed_here=waiting is not None)
+            for order in group.orders:
+                self._hear(group.shop, order.order, order, sinks, now_s)
+            for claim in group.claims:
+                self._hear(group.shop, claim.claim, claim, sinks, now_s)
+
+    def _hear(self, shop: str, id: str, state: State, sinks: Mapping[str, list[Sink]] | None, now_s: float) -> None:
+        waiting = self._waiting.pop(id, None)
+        if waiting is not None:
+            CONFIRM_SECONDS.observe(now_s - waiting.placed_s)
+        elif (sinks is None or state.viewer not in sinks) and id not in self._futures:
+            return
+        else:
+            # Perhaps placed here, and told of faster than the script's reply: it is not waited for then.
+            self._early[id] = None
+            if len(self._early) > _EARLY_MAX:
+                del self._early[next(iter(self._early))]
+        self._deliver(shop, state, placed_here=waiting is not None)
 
     async def run(self) -> None:
         """Asks the ledger about what was not heard of; runs until cancelled."""
@@ -158,46 +236,52 @@ class OrderWatch:
     async def _ask(self) -> None:
         now_s = self._clock.monotonic()
         while self._waiting:
-            order = next(iter(self._waiting))
-            if now_s - self._waiting[order].placed_s < FORGET_AFTER_S:
+            id = next(iter(self._waiting))
+            if now_s - self._waiting[id].placed_s < FORGET_AFTER_S:
                 break
-            del self._waiting[order]
+            del self._waiting[id]
         soon, self._soon = self._soon[:_ASK_MOST], self._soon[_ASK_MOST:]
-        due = [(self._waiting[order].sale_no, order) for order in soon if order in self._waiting]
-        # Oldest first: a dict keeps the order in which orders were placed.
-        for order, waiting in self._waiting.items():
+        due = {id: self._waiting[id] for id in soon if id in self._waiting}
+        # Oldest first: a dict keeps the order in which things were placed.
+        for id, waiting in self._waiting.items():
             if now_s - waiting.placed_s < ASK_AFTER_S or len(due) >= _ASK_MOST:
                 break
             if waiting.ask_at_s <= now_s:
-                due.append((waiting.sale_no, order))
-        if not due:
-            return
-        for _, order in due:
-            self._waiting[order].ask_at_s = now_s + ASK_AFTER_S
-        if self._soon:
+                due[id] = waiting
+        for waiting in due.values():
+            waiting.ask_at_s = now_s + ASK_AFTER_S
+        if due and self._soon:
             self._hurry.set()
-        for order, found in (await self._ledger.by_place(due)).items():
-            known = self._waiting.pop(order, None)
-            if known is not None:
-                state = bus.LaterState(found.viewer, order, str(found.status), found.pay_by_ms or 0, found.reason or "")
-                self._deliver(known.shop, state, placed_here=True)
-        missing = [order for _, order in due if order in self._waiting]
-        if missing:
-            await self._tell_lost(missing)
+        for kind in (self._orders, self._claims):
+            of_kind = [(waiting.number, id) for id, waiting in due.items() if waiting.kind is kind]
+            if of_kind:
+                await self._ask_of(kind, of_kind)
 
-    async def _tell_lost(self, missing: Sequence[str]) -> None:
-        """Of orders the ledger does not have: those it has passed over were lost with the server that promised them."""
-        places = {order: place for order in missing if (place := self._mint.read_order(order)) is not None}
-        for order in await self._ledger.lost(list(places.values()), list(places)):
-            known = self._waiting.pop(order, None)
+    async def _ask_of(self, kind: Asked, due: Sequence[tuple[int, str]]) -> None:
+        for state in await kind.states(due):
+            self._tell(state.order if isinstance(state, bus.LaterState) else state.claim, state)
+        missing = [id for _, id in due if id in self._waiting]
+        if not missing:
+            return
+        for id in await kind.lost(missing):
+            known = self._waiting.get(id)
             if known is not None:
-                log.warning("order_lost", order=order)
-                state = bus.LaterState(known.viewer, order, str(OrderStatus.REFUSED), 0, LOST)
-                self._deliver(known.shop, state, placed_here=True)
+                log.warning("promise_lost", id=id)
+                self._tell(id, kind.lost_state(known.viewer, id))
 
-    def _deliver(self, shop: str, state: bus.LaterState, *, placed_here: bool) -> None:
+    def _tell(self, id: str, state: State) -> None:
+        known = self._waiting.pop(id, None)
+        if known is not None:
+            self._deliver(known.shop, state, placed_here=True)
+
+    def _deliver(self, shop: str, state: State, *, placed_here: bool) -> None:
+        sinks = tuple(self._sinks[shop].get(state.viewer, ()))
+        if isinstance(state, bus.LaterClaim):
+            for sink in sinks:
+                sink.claim_changed(state, placed_here=placed_here)
+            return
         for waiting in self._futures.pop(state.order, ()):
             if not waiting.done():
                 waiting.set_result(state)
-        for sink in tuple(self._sinks[shop].get(state.viewer, ())):
+        for sink in sinks:
             sink.order_changed(state, placed_here=placed_here)

@@ -1,38 +1,45 @@
 """A viewer asks for units of a sku; an effect is given once per idempotency key."""
 
-import asyncio
 import hashlib
-import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
-import structlog
 
 from gateway.clock import Clock
 from gateway.domain.caller import Caller, Role
-from gateway.domain.ids import OrderId
+from gateway.domain.coupon import Coupon
+from gateway.domain.ids import ClaimPlace, IdMint, OrderId
 from gateway.domain.order import MAX_META_BYTES, OrderAnswer, OrderOutcome, OrderRequest
 from gateway.domain.sale import Sale, SaleState
-from gateway.errors import Forbidden, GatewayError, Invalid, NotFound, OutcomeUnknown, Overloaded, Unavailable
+from gateway.errors import Forbidden, GatewayError, Invalid, NotFound, OutcomeUnknown, Unavailable
 from gateway.flows.access import require_room
+from gateway.flows.look_ups import LookUps, answer_of
 from gateway.flows.sale_book import SaleBook
-from gateway.metrics import ORDER_SECONDS, ORDERS
-
-log = structlog.get_logger(__name__)
+from gateway.metrics import ORDER_SECONDS, ORDERS, REFS_IGNORED
 
 Answer = Callable[[OrderAnswer | Exception], None]
-
-# Sales being looked up for the first time; each waiting order holds one place.
-_LOOKUPS_MAX = 10_000
 
 
 class Group(Protocol):
     def submit(self, request: OrderRequest) -> None: ...
 
 
+class Coupons(Protocol):
+    """`gateway.flows.coupon_book.CouponBook`."""
+
+    def cached_no(self, number: int, /) -> Coupon | None: ...
+    async def by_no(self, number: int, /) -> Coupon | None: ...
+
+
 class Limiter(Protocol):
     def wait_s(self, who: str, now_s: float) -> float: ...
+
+
+class Links(Protocol):
+    """`gateway.domain.links.LinkSeal`."""
+
+    def is_of(self, shop: str, ref: str) -> bool: ...
 
 
 class Watch(Protocol):
@@ -49,48 +56,41 @@ class PlaceOrder:
         self,
         *,
         book: SaleBook,
+        coupons: Coupons,
+        mint: IdMint,
         groups: Callable[[int], Group],
         retired: Group,
         limiter: Limiter,
         watch: Watch,
+        links: Links,
         clock: Clock,
         sold: Callable[[int, int], None] = lambda sale_no, item_no: None,
     ) -> None:
         """`retired` takes the orders on sales that Valkey does not have any more; `sold` hears of sale and item whose
         units moved."""
         self._book = book
+        self._coupons = coupons
+        self._mint = mint
         self._groups = groups
         self._retired = retired
         self._limiter = limiter
         self._watch = watch
+        self._links = links
         self._clock = clock
         self._sold = sold
-        self._tasks: asyncio.TaskGroup | None = None
-        self._lookups = 0
+        self._look_ups = LookUps()
         self._admitting = True
 
     async def run(self) -> None:
         """Owns the look-ups; runs until cancelled."""
-        async with asyncio.TaskGroup() as self._tasks:
-            await asyncio.Event().wait()
+        await self._look_ups.run()
 
     def stop_admitting(self) -> None:
         self._admitting = False
 
     async def ask(self, caller: Caller, **order: Any) -> OrderAnswer:
         """As `submit`, raising the error instead of passing it."""
-        waiting: asyncio.Future[OrderAnswer] = asyncio.get_running_loop().create_future()
-
-        def answer(given: OrderAnswer | Exception) -> None:
-            if waiting.done():
-                return  # the caller left; the order stands and is told by its key
-            if isinstance(given, Exception):
-                waiting.set_exception(given)
-            else:
-                waiting.set_result(given)
-
-        self.submit(caller, answer=answer, **order)
-        return await waiting
+        return await answer_of(lambda answer: self.submit(caller, answer=answer, **order))
 
     def submit(
         self,
@@ -102,8 +102,10 @@ class PlaceOrder:
         key: str,
         answer: Answer,
         expect_amount_minor: int | None = None,
+        coupon_claim: str | None = None,
         ref: str | None = None,
         meta: object = None,
+        pickup: bool | str | None = None,
     ) -> None:
         arrived_s = self._clock.monotonic()
         try:
@@ -116,51 +118,61 @@ class PlaceOrder:
                 ORDERS.inc("too_fast")
                 answer(OrderAnswer(OrderOutcome.TOO_FAST, retry_after_ms=int(wait_s * 1000) + 1))
                 return
+            by = self.ref_for(caller, ref)
+            if by is None and caller.ref is not None:
+                REFS_IGNORED.add(1)
+            said = _extra(ref, meta, pickup)
             request = OrderRequest(
                 sale_no=0,
                 item_no=0,
                 viewer=caller.sub,
                 key=key,
-                fingerprint="",
+                fingerprint=_digest(said),
                 quantity=quantity,
                 expect_amount_minor=-1 if expect_amount_minor is None else expect_amount_minor,
-                extra=_extra(ref or caller.ref, meta),
+                extra=said if by == ref else _extra(by, meta, pickup),
                 arrived_s=arrived_s,
                 answer=answer,
+                claim=None if coupon_claim is None else self._claim(coupon_claim),
             )
             known = self._book.cached(caller.shop, sale)
-            if known is not None:
-                self._submit(request, caller, known, sku)
+            coupon = None if request.claim is None else self._coupons.cached_no(request.claim.coupon_no)
+            if known is not None and (request.claim is None or coupon is not None):
+                self._submit(request, caller, known, sku, coupon)
             else:
-                self._look_up(request, caller, sale, sku)
+                self._look_ups.begin(
+                    lambda: self._find(request, caller, sale),
+                    lambda found: self._submit(request, caller, found[0], sku, found[1]),
+                    lambda error: self._refuse(request.answer, error),
+                )
         except GatewayError as error:
             self._refuse(answer, error)
 
-    def _look_up(self, request: OrderRequest, caller: Caller, sale_id: str, sku: str) -> None:
-        """The first order for a sale this process has not seen; the others wait beside it."""
-        if self._tasks is None or self._lookups >= _LOOKUPS_MAX:
-            raise Overloaded(retry_after_ms=random.randint(200, 1000))
-        self._lookups += 1
+    def ref_for(self, caller: Caller, ref: str | None) -> str | None:
+        """The link an order comes by: its own, or else the token's. Asks nobody. Raises Invalid for one that this
+        gateway did not give to the shop; in a token, which no viewer wrote, such a one only counts for nothing."""
+        if ref is None:
+            return caller.ref if caller.ref is not None and self._links.is_of(caller.shop, caller.ref) else None
+        if not self._links.is_of(caller.shop, ref):
+            raise Invalid("That is no link of this shop.", param="ref")
+        return ref
 
-        async def look_up() -> None:
-            try:
-                self._submit(request, caller, await self._book.get(caller.shop, sale_id), sku)
-            except GatewayError as error:
-                # Nothing was sent, so whatever went wrong with the look-up, nothing happened.
-                known = error if isinstance(error, NotFound | Invalid | Overloaded | Forbidden) else Unavailable()
-                self._refuse(request.answer, known)
-            except Exception as error:
-                log.exception("sale_not_looked_up")
-                self._refuse(request.answer, error)
-            finally:
-                self._lookups -= 1
+    def _claim(self, claim_id: str) -> ClaimPlace:
+        place = self._mint.read_claim(claim_id)
+        if place is None:
+            raise Invalid("That is no claim of a coupon.", param="coupon_claim")
+        return place
 
-        self._tasks.create_task(look_up())
+    async def _find(self, request: OrderRequest, caller: Caller, sale_id: str) -> tuple[Sale, Coupon | None]:
+        """The first order for a sale this process has not seen, or with a claim of such a coupon."""
+        coupon = None if request.claim is None else await self._coupons.by_no(request.claim.coupon_no)
+        return await self._book.get(caller.shop, sale_id), coupon
 
-    def _submit(self, request: OrderRequest, caller: Caller, sale: Sale, sku: str) -> None:
+    def _submit(self, request: OrderRequest, caller: Caller, sale: Sale, sku: str, coupon: Coupon | None) -> None:
         require_room(caller, sale.room)
         request.item_no = _item_no(sale, sku)
         request.sale_no = sale.sale_no
+        request.currency = sale.currency
         request.fingerprint = _fingerprint(request)
         # Not `request` itself: it holds this closure, and a ring of the two would outlive the order.
         answer, shop, viewer, arrived_s = request.answer, caller.shop, request.viewer, request.arrived_s
@@ -188,6 +200,10 @@ class PlaceOrder:
                 self._refuse(answer, given)
 
         request.answer = answered
+        if request.claim is not None and (coupon is None or coupon.shop != shop):
+            # The same `sub` in two shops are two viewers, and shops may share a shard.
+            answered(OrderAnswer(OrderOutcome.COUPON_UNUSABLE))
+            return
         group = self._retired if sale.retired else self._groups(sale.shard)
         group.submit(request)
 
@@ -209,16 +225,23 @@ def _item_no(sale: Sale, sku: str) -> int:
 def _fingerprint(request: OrderRequest) -> str:
     """What makes two requests the same content; short, because Valkey keeps it beside the key."""
     text = f"{request.item_no}.{request.quantity}.{request.expect_amount_minor}"
-    if request.extra:
-        text += "." + hashlib.blake2b(request.extra.encode(), digest_size=8).hexdigest()
-    return text
+    if request.claim is not None:
+        text += f".c{request.claim.coupon_no}.{request.claim.epoch}.{request.claim.seq}"
+    return f"{text}.{request.fingerprint}" if request.fingerprint else text
 
 
-def _extra(ref: str | None, meta: object) -> str:
+def _digest(said: str) -> str:
+    """Of what the order itself says beside its item; what its token adds may be another when it is repeated."""
+    return hashlib.blake2b(said.encode(), digest_size=8).hexdigest() if said else ""
+
+
+def _extra(ref: str | None, meta: object, pickup: bool | str | None) -> str:
     """What the ledger keeps beside the order, as JSON; empty when there is nothing."""
-    if ref is None and meta is None:
+    if ref is None and meta is None and not pickup:
         return ""
     extra: dict[str, object] = {}
+    if pickup:
+        extra["pickup"] = pickup
     if ref is not None:
         extra["ref"] = ref
     if meta is not None:

@@ -88,13 +88,17 @@ class RoomNews:
     async def prices(self, sale: Sale, prices: Sequence[tuple[str, int]]) -> None:
         """(sku, price in minor units) of each item that has another price now. As `tell`."""
         if sale.room is not None:
-            told = [{"k": "price", "sale": sale.sale, "sku": sku, "price_minor": price} for sku, price in prices]
-            await self._tell_or_keep(sale.room, told, at_once=True, sale_no=sale.sale_no)
+            await self._tell_or_keep(sale.room, price_events(sale, prices), at_once=True, sale_no=sale.sale_no)
 
     async def state(self, sale: Sale, state: SaleState) -> None:
         """As `tell`."""
         if sale.room is not None:
             await self._tell_or_keep(sale.room, [sale_event(sale, state)], at_once=True, sale_no=sale.sale_no)
+
+    async def try_prices(self, sale: Sale, prices: Sequence[tuple[str, int]]) -> bool:
+        """As `try_state`."""
+        room_no = None if sale.room is None else self._read_room(sale.room)
+        return room_no is None or await self._is_told(room_no, price_events(sale, prices), at_once=True)
 
     async def try_state(self, sale: Sale, state: SaleState) -> bool:
         """False: the room may not have been told, and whoever asks is to ask again."""
@@ -126,7 +130,9 @@ class RoomNews:
         room_no = self._read_room(room)
         if room_no is None or not events:
             return
-        about = {(room_no, event["k"], event.get("sale"), event.get("sku")): event for event in events}
+        about = {
+            (room_no, event["k"], event.get("sale"), event.get("sku"), event.get("coupon")): event for event in events
+        }
         for each in about:
             self._untold.pop(each, None)
         if await self._is_told(room_no, events, at_once=at_once):
@@ -165,8 +171,13 @@ class RoomNews:
             return dict(untold.event)
         if untold.event["k"] == "sale":
             return sale_event(sale, sale.state_at(self._clock.now_ms()))
-        prices = {item.sku: item.price_minor for item in sale.items}
+        now_ms = self._clock.now_ms()
+        prices = {item.sku: item.price_at(now_ms) for item in sale.items}
         return {**untold.event, "price_minor": prices[untold.event["sku"]]}
+
+
+def price_events(sale: Sale, prices: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
+    return [{"k": "price", "sale": sale.sale, "sku": sku, "price_minor": price} for sku, price in prices]
 
 
 def sale_event(sale: Sale, state: SaleState) -> dict[str, Any]:

@@ -84,6 +84,8 @@ class SaleReading(Struct, frozen=True):
     """By item number, from Valkey while it has the sale."""
     ledger: Mapping[int, tuple[int, int, int]] | None = None
     """By item number, stock, held and sold as far as the ledger is; for staff only."""
+    now_ms: int = 0
+    """By Valkey's clock, for what is in force now."""
 
 
 class Sales:
@@ -133,7 +135,10 @@ class Sales:
         if after is not None and number is None:
             raise Invalid("That is no cursor of this list.", param="after")
         sales = await self._ledger.of_shop(caller.shop, limit=limit + 1, after=number, only_rooms=caller.rooms)
-        readings = [SaleReading(sale, sale.state_at(await self.now_ms(sale.shard))) for sale in sales[:limit]]
+        readings = []
+        for sale in sales[:limit]:
+            now_ms = await self.now_ms(sale.shard)
+            readings.append(SaleReading(sale, sale.state_at(now_ms), now_ms=now_ms))
         return readings, sales[limit - 1].sale if len(sales) > limit else None
 
     async def find(self, caller: Caller, sale_id: str) -> Sale:
@@ -158,7 +163,8 @@ class Sales:
         except (HotUnavailable, LedgerUnavailable):
             counts = None
         ledger = await self._ledger.counts(sale.sale_no) if caller.is_staff else None
-        return SaleReading(sale, sale.state_at(await self.now_ms(sale.shard)), counts, ledger)
+        now_ms = await self.now_ms(sale.shard)
+        return SaleReading(sale, sale.state_at(now_ms), counts, ledger, now_ms)
 
     async def load_if_new(self, sale: Sale) -> bool:
         """Gives Valkey a sale it never had. One it had and lost is not loaded: its counters are to be recounted."""

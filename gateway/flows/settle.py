@@ -124,11 +124,12 @@ class Settle:
             SETTLED.labels(act.do, judged.word).inc()
             if not answer.done():
                 answer.set_result(judged)
-        states = [
-            (each.shop, bus.LaterState(each.viewer, each.order_id, each.status or ""))
-            for each in settled
-            if each.changed
-        ]
+        states: list[tuple[str, bus.LaterState | bus.LaterClaim]] = []
+        for one in settled:
+            if one.changed:
+                states.append((one.shop, bus.LaterState(one.viewer, one.order_id, one.status or "")))
+            if one.claim is not None:
+                states.append((one.shop, bus.LaterClaim(one.viewer, one.claim, one.claim_state or "")))
         if states:
             await self._publisher.publish(bus.encode_later(states))
 

@@ -1,6 +1,7 @@
 """What a viewer is answered, as frames."""
 
 from gateway.domain.comment import CommentAnswer
+from gateway.domain.coupon import ClaimAnswer, ClaimOutcome
 from gateway.domain.order import OrderAnswer, OrderOutcome
 from gateway.errors import GatewayError
 from gateway.wire import frames
@@ -28,6 +29,24 @@ def comment_reply(id: str, answer: CommentAnswer) -> frames.Reply:
         retry_after_ms=answer.retry_after_ms,
         replayed=answer.replayed,
     )
+
+
+def claim_reply(id: str, answer: ClaimAnswer) -> frames.Reply:
+    match answer.outcome:
+        case ClaimOutcome.CLAIMED:
+            return frames.Reply(
+                id=id,
+                outcome="claimed",
+                claim=answer.claim,
+                value_minor=answer.value_minor or None,
+                replayed=answer.replayed,
+            )
+        case ClaimOutcome.NOT_STARTED:
+            return frames.Reply(id=id, outcome="not_started", opens_at_ms=answer.opens_at_ms or None)
+        case ClaimOutcome.TOO_FAST:
+            return frames.Reply(id=id, outcome="too_fast", retry_after_ms=answer.retry_after_ms)
+        case _:
+            return frames.Reply(id=id, outcome=str(answer.outcome))
 
 
 def order_reply(id: str, answer: OrderAnswer) -> frames.Reply:

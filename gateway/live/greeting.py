@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 # The contract's, of a viewer and room; a mini-program client cannot open more either.
 SOCKETS_PER_VIEWER = 5
 TOKEN_ENDING_S = 60
+# Places in a full shop come free as viewers leave, which takes them longer than a crowd takes to pass.
+SHOP_FULL_MS = (5_000, 15_000)
 # Entering may ask the ledger; this many at once are enough to keep it busy and few enough to leave orders their share.
 _GREETING_AT_ONCE = 64
 
@@ -37,12 +39,21 @@ class Authenticator(Protocol):
     async def verify(self, token: str) -> Caller: ...
 
 
+class Known(Protocol):
+    """What became of keys; None of what was not named."""
+
+    @property
+    def orders(self) -> list[frames.KnownOrder] | None: ...
+    @property
+    def claims(self) -> list[frames.KnownClaim] | None: ...
+
+
 class Watch(Protocol):
     """`gateway.flows.watch.WatchRoom`."""
 
     async def check(self, caller: Caller, room_id: str) -> Room: ...
     def pseudonym(self, room_id: str, sub: str) -> str: ...
-    async def pending(self, caller: Caller, pending: Sequence[frames.Pending]) -> list[frames.KnownOrder]: ...
+    async def pending(self, caller: Caller, pending: Sequence[frames.Pending]) -> Known: ...
 
 
 class Rules(Protocol):
@@ -68,6 +79,21 @@ class Seats(Protocol):
     def give_back(self, room_no: int, viewer: str) -> None: ...
 
 
+class Attendance(Protocol):
+    """`gateway.flows.attendance.Attendance`."""
+
+    def joined(self, room_no: int, viewer: str) -> None: ...
+    def left(self, room_no: int, viewer: str) -> None: ...
+    def entered(self, room_no: int, viewer: str) -> None: ...
+
+
+class Desk(Protocol):
+    """`gateway.live.host_desk.HostDesk`."""
+
+    def joined(self, session: Session) -> None: ...
+    def left(self, room: Room, session: Session) -> None: ...
+
+
 class Greeter:
     """Admits at a stated rate: beyond it a hello waits shortly, beyond that it is given a time to come back."""
 
@@ -81,9 +107,12 @@ class Greeter:
         origins: Origins,
         hub: Hub,
         seats: Seats,
+        attendance: Attendance,
+        desk: Desk,
         snapshots: Snapshots,
         pace: Pace,
         clock: Clock,
+        shop_is_full: Callable[[str], bool] = lambda shop: False,
     ) -> None:
         self._authenticator = authenticator
         self._watch = watch
@@ -92,8 +121,11 @@ class Greeter:
         self._origins = origins
         self._hub = hub
         self._seats = seats
+        self._attendance = attendance
+        self._desk = desk
         self._snapshots = snapshots
         self._pace = pace
+        self._shop_is_full = shop_is_full
         self._clock = clock
         self._tasks: asyncio.TaskGroup | None = None
         self._at_once = asyncio.Semaphore(_GREETING_AT_ONCE)
@@ -133,6 +165,15 @@ class Greeter:
         if live is not None:
             self._hub.leave(live, session)
             self._seats.give_back(live.room.room_no, session.you)
+            if session.caller is not None and not session.caller.is_staff:
+                self._attendance.left(live.room.room_no, session.caller.sub)
+            self._desk.left(live.room, session)
+
+    def entered(self, session: Session) -> None:
+        """The viewer opened the product bag."""
+        live, caller = session.live, session.caller
+        if live is not None and caller is not None and not caller.is_staff:
+            self._attendance.entered(live.room.room_no, caller.sub)
 
     def _begin(self, session: Session, hello: frames.Hello) -> None:
         if self._tasks is not None and not session.closing:
@@ -168,6 +209,11 @@ class Greeter:
             return
         if not caller.is_staff and (await self._rules(room)).banned(caller.sub):
             session.bye(CloseCode.BANNED, "banned from this room")
+            return
+        if not caller.is_staff and self._shop_is_full(caller.shop):
+            JOINS_SHED.inc()
+            retry_after_ms = random.randint(*SHOP_FULL_MS)
+            session.bye(CloseCode.FULL, "the shop has as many viewers as it may", retry_after_ms=retry_after_ms)
             return
         # Those of this process are known without asking; the seats say it of all.
         others = self._presence.sinks_of(caller.shop, caller.sub)
@@ -209,7 +255,7 @@ class Greeter:
         caller: Caller,
         live: LiveRoom,
         you: str,
-        known: list[frames.KnownOrder] | None,
+        known: Known | None,
     ) -> None:
         resume = hello.resume
         missed = None if resume is None else live.resumed(session.codec, resume.epoch, resume.seq)
@@ -230,10 +276,14 @@ class Greeter:
                 seq=picture.seq if snapshot is None else snapshot.frame.seq,
                 now_ms=self._clock.now_ms(),
                 recovered=snapshot is None,
-                orders=known,
+                orders=None if known is None else known.orders,
+                claims=None if known is None else known.claims,
             ),
         )
         self._hub.join(live, session)
+        if not caller.is_staff:
+            self._attendance.joined(live.room.room_no, caller.sub)
+        self._desk.joined(session)
         if snapshot is not None:
             live.show(session, snapshot)
         else:

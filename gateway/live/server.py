@@ -16,7 +16,7 @@ from gateway.errors import Forbidden, GatewayError, Unauthorized
 from gateway.live.doors import Accepted, Doors, Guest, retry_after
 from gateway.live.greeting import Greeter, Rules
 from gateway.live.handshake import Answer, Request
-from gateway.live.session import Comments, Likes, Orders, Session
+from gateway.live.session import Claims, Comments, Likes, Orders, Session
 from gateway.live.socket import Counted
 from gateway.live.switchboard import Switchboard
 from gateway.metrics import CONNECTIONS
@@ -90,6 +90,7 @@ class LiveServer:
         self,
         *,
         orders: Orders,
+        claims: Claims,
         comments: Comments,
         likes: Likes,
         authenticator: Authenticator,
@@ -107,6 +108,7 @@ class LiveServer:
         ungreeted_max: int,
     ) -> None:
         self.orders = orders
+        self.claims = claims
         self.comments = comments
         self.likes = likes
         self._authenticator = authenticator
@@ -288,6 +290,9 @@ class LiveServer:
 
     def refresh(self, session: Session, token: str) -> None:
         self._greeter.refresh(session, token)
+
+    def entered(self, session: Session) -> None:
+        self._greeter.entered(session)
 
     def refuses(self, session: Session, text: str) -> bool:
         rules = None if session.live is None else self._rules.known(session.live.room.room_no)

@@ -8,10 +8,11 @@ from typing import Protocol
 
 from gateway.domain.caller import Caller
 from gateway.domain.comment import CommentAnswer
+from gateway.domain.coupon import ClaimAnswer
 from gateway.domain.order import OrderAnswer
 from gateway.domain.room import RoomState
 from gateway.errors import BadRequest, Invalid, NotFound, Unavailable
-from gateway.live.answers import comment_reply, error_frame, order_reply
+from gateway.live.answers import claim_reply, comment_reply, error_frame, order_reply
 from gateway.live.socket import Counted, Socket
 from gateway.live.switchboard import Switchboard
 from gateway.metrics import ENTERS, SLOW_VIEWERS
@@ -41,8 +42,18 @@ class Orders(Protocol):
         key: str,
         answer: Callable[[OrderAnswer | Exception], None],
         expect_amount_minor: int | None,
+        coupon_claim: str | None,
         ref: str | None,
         meta: object,
+        pickup: bool | str | None,
+    ) -> None: ...
+
+
+class Claims(Protocol):
+    """`gateway.flows.claim.ClaimCoupon`."""
+
+    def submit(
+        self, caller: Caller, *, coupon: str, key: str, answer: Callable[[ClaimAnswer | Exception], None]
     ) -> None: ...
 
 
@@ -71,6 +82,7 @@ class Host(Protocol):
     """What a session asks of its server."""
 
     orders: Orders
+    claims: Claims
     board: Switchboard
     comments: Comments
     likes: Likes
@@ -80,6 +92,10 @@ class Host(Protocol):
     def greet(self, session: "Session", hello: frames.Hello) -> None: ...
     def refresh(self, session: "Session", token: str) -> None: ...
     def left(self, session: "Session") -> None: ...
+    def entered(self, session: "Session") -> None:
+        """The viewer opened the product bag."""
+        ...
+
     def refuses(self, session: "Session", text: str) -> bool:
         """Whether what would be said has a word that is banned in the session's room."""
         ...
@@ -147,7 +163,7 @@ class Session(Socket):
         """Whether it was left without the running totals, and not told them since."""
         self._broken = 0
         self._in_flight = 0
-        self._early: tuple[bus.LaterState, ...] = ()
+        self._early: tuple[bus.LaterState | bus.LaterClaim, ...] = ()
         self._warn_at_s = self._end_at_s = math.inf
         self._warn_of_ms = 0
 
@@ -197,8 +213,10 @@ class Session(Socket):
                     key=frame.id,
                     answer=partial(self._answered, frame.id),
                     expect_amount_minor=frame.expect_amount_minor,
+                    coupon_claim=frame.coupon_claim,
                     ref=frame.ref,
                     meta=frame.meta,
+                    pickup=frame.pickup,
                 )
             case frames.Comment():
                 room = self._live_room().room
@@ -216,12 +234,16 @@ class Session(Socket):
                 self._host.likes.like(self.caller, self._live_room().room.room_no, frame.n)
             case frames.Enter():
                 ENTERS.add(1)
+                self._host.entered(self)
             case frames.Ping():
                 self.send(frames.Pong(now_ms=self._host.now_ms(), id=frame.id))
             case frames.FreshToken():
                 self._host.refresh(self, frame.token)
             case frames.Claim():
-                self.fail(NotFound("There is no such coupon."), id=frame.id)
+                self._in_flight += 1
+                self._host.claims.submit(
+                    self.caller, coupon=frame.coupon, key=frame.id, answer=partial(self._answered, frame.id)
+                )
             case frames.Hello():
                 self.fail(Invalid("The socket has said hello already.", param="t"))
 
@@ -257,18 +279,19 @@ class Session(Socket):
 
     # Answers out.
 
-    def _answered(self, id: str, answer: OrderAnswer | Exception) -> None:
+    def _answered(self, id: str, answer: OrderAnswer | ClaimAnswer | Exception) -> None:
         self._in_flight -= 1
         if self.closing:
             return
-        if isinstance(answer, OrderAnswer):
-            self.send(order_reply(id, answer))
-        else:
-            self.fail(answer, id=id)
+        match answer:
+            case OrderAnswer():
+                self.send(order_reply(id, answer))
+            case ClaimAnswer():
+                self.send(claim_reply(id, answer))
+            case _:
+                self.fail(answer, id=id)
         if self._early:
-            states, self._early = self._early, ()
-            for state in states:
-                self.order_changed(state, placed_here=True)
+            self.catch_up_states()
 
     def _comment_answered(self, id: str, answer: CommentAnswer | Exception) -> None:
         if isinstance(answer, CommentAnswer):
@@ -289,6 +312,13 @@ class Session(Socket):
                 reason=state.reason or None,
             )
         )
+
+    def claim_changed(self, state: bus.LaterClaim, *, placed_here: bool) -> None:
+        """As `order_changed`, of a claim."""
+        if self.caller is None or (not placed_here and self._in_flight > 0):
+            self._early += (state,)
+            return
+        self.send(frames.ClaimChanged(claim=state.claim, state=state.state, reason=state.reason or None))
 
     def fail(self, error: Exception, *, id: str | None = None) -> None:
         self.send(error_frame(error, id=id))
@@ -311,10 +341,13 @@ class Session(Socket):
         self.send(welcome)
 
     def catch_up_states(self) -> None:
-        """Later states of orders that came while the welcome was made."""
+        """Later states that came while the welcome was made, or before the answer they are about."""
         states, self._early = self._early, ()
         for state in states:
-            self.order_changed(state, placed_here=True)
+            if isinstance(state, bus.LaterClaim):
+                self.claim_changed(state, placed_here=True)
+            else:
+                self.order_changed(state, placed_here=True)
 
     def lags(self, unread_bytes: int) -> None:
         """Who reads slowly gets less, and who does not read at all has to come back."""

@@ -37,6 +37,14 @@ class NoticeData(Struct, kw_only=True, omit_defaults=True):
     """When the money moved; without it the notice's own time."""
 
 
+class NoticeBody(Struct, kw_only=True):
+    """A notice of a type that means something; others are read as far as their type and ignored."""
+
+    type: NoticeKind
+    timestamp: _Instant
+    data: NoticeData
+
+
 class _Head(Struct, kw_only=True):
     type: str
     timestamp: _Instant

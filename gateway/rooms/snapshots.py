@@ -13,6 +13,8 @@ from gateway.wire import frames
 # A reconnecting room costs one read; what happened since the snapshot follows it as ticks.
 FRESH_S: Final = 0.25
 
+Shown = dict[str, Any]
+
 
 class _Built(NamedTuple):
     at_s: float
@@ -22,9 +24,9 @@ class _Built(NamedTuple):
 
 class Snapshots:
     def __init__(
-        self, *, window: Callable[[Room], Awaitable[tuple[dict[str, Any], list[dict[str, Any]]]]], clock: Clock
+        self, *, window: Callable[[Room], Awaitable[tuple[Shown, list[Shown], list[Shown]]]], clock: Clock
     ) -> None:
-        """`window` reads the room itself and its sales as viewers are shown them."""
+        """`window` reads the room itself, its sales and its coupons as viewers are shown them."""
         self._window = window
         self._clock = clock
         self._built: dict[int, _Built] = {}
@@ -46,7 +48,7 @@ class Snapshots:
         # Taken before the sales are read: what happens meanwhile is told once more rather than not at all.
         seq, likes, viewers = picture.seq, picture.likes, picture.viewers
         pin, chat, recent = picture.pin, picture.chat, list(picture.recent)
-        room, sales = await self._window(live.room)
+        room, sales, coupons = await self._window(live.room)
         return SharedSnapshot(
             frames.Snapshot(
                 room=room,
@@ -55,7 +57,7 @@ class Snapshots:
                 viewers=viewers,
                 likes=likes,
                 sales=sales,
-                coupons=[],
+                coupons=coupons,
                 pin=pin,
                 recent=recent,
                 chat=chat,

@@ -20,7 +20,7 @@ def gateway() -> Iterator[Gateway]:
 @pytest.fixture(scope="session")
 def rough_gateway() -> Iterator[Gateway]:
     """For tests that kill and stop its parts, and give it back whole. It lets few in at once, and is soon drained."""
-    with running_gateway(workers=2, PEAKGATE_JOIN_RATE="40", PEAKGATE_DRAIN_S="2") as started:
+    with running_gateway(workers=2, PEAKGATE_JOIN_RATE="25", PEAKGATE_DRAIN_S="2") as started:
         yield started
 
 

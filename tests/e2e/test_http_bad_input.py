@@ -246,7 +246,7 @@ async def test_pages_of_the_shops_origins_may_call(api: Api, gateway: Gateway) -
 async def test_the_log_names_requests_and_no_persons(api: Api, gateway: Gateway) -> None:
     sub, secret = f"viewer-{uuid.uuid4().hex}", f"canary-{uuid.uuid4().hex}"
     token, trace = api.viewer(sub), uuid.uuid4().hex
-    await api.order((await api.sale())["sale"], token, ref=secret, headers={"X-Request-Id": trace})
+    await api.order((await api.sale())["sale"], token, meta=secret, pickup=secret, headers={"X-Request-Id": trace})
     await api.call("POST", "/v1/orders", {"sale": secret}, token=token)
     eventually_now(lambda: trace in gateway.log())
     log = gateway.log()

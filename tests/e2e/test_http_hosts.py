@@ -127,9 +127,11 @@ async def test_stock_grows_and_shrinks_down_to_what_is_held(api: Api) -> None:
 
 async def test_the_host_reads_the_orders_of_a_sale(api: Api) -> None:
     sale = (await api.sale(items=[{**ITEM, "stock": 5}]))["sale"]
+    room = (await api.room())["room"]
     for number in range(5):
-        ref = "=HYPERLINK(1)" if number == 0 else f"guide-{number}"
-        answer = await api.order(sale, api.viewer(f"buyer-{number}"), ref=ref, headers={"Prefer": "wait=10"})
+        by = "=HYPERLINK(1)" if number == 0 else f"guide-{number}"
+        said = {"ref": await api.ref(room=room, referrer=by, guide=by), "meta": f"+{number}", "pickup": f"@{by}"}
+        answer = await api.order(sale, api.viewer(f"buyer-{number}"), **said, headers={"Prefer": "wait=10"})
         assert answer.json["order"]["status"] == "confirmed"
     path = f"/v1/sales/{sale}/orders"
     first = await api.call("GET", f"{path}?limit=3")
@@ -143,7 +145,10 @@ async def test_the_host_reads_the_orders_of_a_sale(api: Api) -> None:
     assert export.headers["Content-Type"] == "text/csv; charset=utf-8"
     rows = list(csv.DictReader(io.StringIO(export.text)))
     assert [row["sub"] for row in rows] == [f"buyer-{n}" for n in range(5)]
-    assert rows[0]["ref"] == "'=HYPERLINK(1)"
+    formula = "'=HYPERLINK(1)"
+    assert (rows[0]["source"], rows[0]["referrer"], rows[0]["guide"]) == ("live", formula, formula)
+    assert (rows[0]["pickup"], rows[0]["redeemed_at"]) == ("'@=HYPERLINK(1)", "")
+    assert [row["meta"] for row in rows] == [f'"+{n}"' for n in range(5)]
     assert {(row["amount_minor"], row["currency"], row["status"]) for row in rows} == {("1900", "CNY", "confirmed")}
 
 

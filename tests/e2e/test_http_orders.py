@@ -18,11 +18,12 @@ async def api(gateway: Gateway) -> AsyncIterator[Api]:
 
 async def test_an_order_is_reserved_then_confirmed_and_can_be_read_every_way(api: Api) -> None:
     sale, viewer = (await api.sale())["sale"], api.viewer("ann-reads")
-    answer = await api.order(sale, viewer, quantity=2, expect_amount_minor=3800, ref="guide-7", meta={"colour": "red"})
+    ref = await api.ref(guide="guide-7")
+    answer = await api.order(sale, viewer, quantity=2, expect_amount_minor=3800, ref=ref, meta={"colour": "red"})
     assert (answer.status, answer.json["outcome"]) == (201, "reserved")
     order = answer.json["order"]
     assert (order["sale"], order["sku"], order["quantity"], order["amount_minor"]) == (sale, "tin", 2, 3800)
-    assert (order["currency"], order["ref"], order["meta"]) == ("CNY", "guide-7", {"colour": "red"})
+    assert (order["currency"], order["ref"], order["meta"]) == ("CNY", ref, {"colour": "red"})
     assert "sub" not in order
     path = f"/v1/orders/{order['order']}"
 
@@ -36,7 +37,10 @@ async def test_an_order_is_reserved_then_confirmed_and_can_be_read_every_way(api
     assert (await api.call("GET", f"/v1/orders/by-key/k1?sale={sale}", token=viewer)).json == confirmed
     own = (await api.call("GET", "/v1/orders?limit=1", token=viewer)).json
     assert own == {"items": [confirmed], "next": None}
-    assert (await api.call("GET", path)).json == {**confirmed, "sub": "ann-reads"}
+    to_staff = {"sub": "ann-reads", "source": "live", "guide": "guide-7"}
+    shown = (await api.call("GET", path)).json
+    shown.pop("first_order", None)  # decided a moment after the confirmation
+    assert shown == {**confirmed, **to_staff}
 
 
 async def test_who_prefers_to_wait_is_answered_at_the_confirmation(api: Api) -> None:

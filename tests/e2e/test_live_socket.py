@@ -524,7 +524,10 @@ async def test_an_ended_room_ends_the_socket_for_good(stage: Stage, processes: t
 async def test_an_order_is_reserved_and_then_confirmed(stage: Stage, codec: str) -> None:
     viewer = f"ann-{uuid.uuid4().hex}"
     talk = await stage.enter(stage.api.viewer(viewer), codec=codec)
-    reply = await talk.order(stage.sale, quantity=2, expect_amount_minor=3800, meta={"colour": "red"}, ref="guide")
+    ref = await stage.api.ref(room=stage.room, referrer="ben")
+    reply = await talk.order(
+        stage.sale, quantity=2, expect_amount_minor=3800, meta={"colour": "red"}, ref=ref, pickup="Front desk"
+    )
     assert {**reply, "order": ""} == {
         "t": "reply",
         "id": "k1",
@@ -538,7 +541,8 @@ async def test_an_order_is_reserved_and_then_confirmed(stage: Stage, codec: str)
     assert [frame["t"] for frame in talk.heard if frame["t"] != "tick"] == ["welcome", "snapshot", "reply", "order"]
     order = (await stage.api.call("GET", f"/v1/orders/{reply['order']}")).json
     assert (order["sub"], order["quantity"], order["amount_minor"]) == (viewer, 2, 3800)
-    assert (order["status"], order["meta"], order["ref"]) == ("confirmed", {"colour": "red"}, "guide")
+    assert (order["status"], order["meta"], order["ref"]) == ("confirmed", {"colour": "red"}, ref)
+    assert (order["source"], order["referrer"], order["pickup"]) == ("live", "ben", {"place": "Front desk"})
     assert (await stage.counts())[0] == [(48, 2)]
 
 
@@ -745,6 +749,10 @@ async def test_a_wrong_order_is_an_error_that_names_it_and_changes_nothing(stage
         "amount-text": ("invalid", {"expect_amount_minor": "1900"}),
         "meta-too-large": ("invalid", {"meta": {"text": "m" * 600}}),
         "ref-too-long": ("invalid", {"ref": "r" * 257}),
+        "ref-forged": ("invalid", {"ref": "ref_" + "0" * 24}),
+        "ref-of-another-shop": ("invalid", {"ref": await stage.api.ref(shop="cups")}),
+        "pickup-number": ("invalid", {"pickup": 1}),
+        "pickup-too-long": ("invalid", {"pickup": "p" * 65}),
         "sale-unknown": ("not_found", {"sale": "sale_0000000000000000"}),
         "sale-no-id": ("not_found", {"sale": "'; DROP TABLE orders; --"}),
         "sale-of-a-room": ("not_found", {"sale": stage.room}),

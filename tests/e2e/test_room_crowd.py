@@ -78,7 +78,7 @@ async def test_the_viewers_of_a_killed_process_are_no_longer_counted(show: Show)
 
 
 async def test_who_comes_when_too_many_do_is_given_a_time_and_enters_in_the_end(show: Show) -> None:
-    """A process lets forty in a second here, and eighty wait at its door. The client does by itself what it is told."""
+    """A process lets 25 in a second here, and 50 wait at its door. The client does by itself what it is told."""
     await live_again(show.gateway)
     shed = await metric(show.gateway, show.session, "peakgate_joins_shed_total")
     url = show.gateway.live_url(show.room)

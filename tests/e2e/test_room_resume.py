@@ -58,8 +58,11 @@ async def test_what_was_missed_follows_in_order_on_every_process_without_what_wa
         assert back.events("comment_gone") == [{"k": "comment_gone", "comment": said[2]["comment"]}]
         # The present state is what the missed ticks lead to.
         late = await show.enter()
-        await late.until(lambda late=late, back=back: late.place() == back.place() or None)  # type: ignore[misc]
-        assert picture(back.view(begun)) == picture(late.view())
+
+        def are_alike(late: Seat = late, back: Seat = back) -> bool | None:
+            return (late.place() == back.place() and picture(back.view(begun)) == picture(late.view())) or None
+
+        await late.until(are_alike)
         await back.leave()
         await late.leave()
 

@@ -29,7 +29,7 @@ from tests.support.servers import eventually
 
 # After the drain the embedded servers are ended; on a machine that others use too this takes its time.
 ENDS_AFTER_S = 5
-DRAIN_S = 5.0
+DRAIN_S = 4.0
 
 
 @asynccontextmanager
@@ -96,8 +96,13 @@ async def all_true(crowd: Crowd, host: Host, *, stock: int = 60) -> None:
 
     await eventually(ledger_agrees, within_s=20)
     assert {order.status for order in await host.orders(crowd.show.sale)} == {"confirmed"}
-    (item,) = (await host.sale(crowd.show.sale)).items
-    assert (item.stock, item.left, item.held) == (stock, 0, stock)
+
+    async def counted_out() -> bool:
+        # Whoever has not asked Valkey since it was started again finds a cut connection first, and shows no `left`.
+        (item,) = (await host.sale(crowd.show.sale)).items
+        return (item.stock, item.left, item.held) == (stock, 0, stock)
+
+    await eventually(counted_out)
     await books_balance(crowd.gateway)
 
 
@@ -172,12 +177,12 @@ async def exits_clean(gateway: Gateway, *, within_s: float) -> None:
 
 @pytest.fixture(scope="module")
 def busy() -> Iterator[Gateway]:
-    with running_gateway(workers=2) as gateway:
+    with running_gateway(workers=2, first_start=True) as gateway:
         yield gateway
 
 
 async def test_processes_say_in_ps_what_they_are(busy: Gateway) -> None:
-    titles = ("up", "live 1", "live 2", "api", "writer", "keeper", "valkey orders", "valkey rooms")
+    titles = ("up", "spawner", "live 1", "live 2", "api", "writer", "keeper", "valkey orders", "valkey rooms")
     assert {title: len(busy.pids(f"peakgate {title}")) for title in titles} == dict.fromkeys(titles, 1)
 
 
@@ -223,6 +228,8 @@ async def test_a_second_gateway_on_the_folder_is_refused_and_harms_nothing(busy:
 
 
 KILLED: dict[str, Callable[[Gateway], int]] = {
+    # With all that it started.
+    "spawner": lambda gateway: gateway.pids("peakgate spawner")[0],
     "live": lambda gateway: gateway.pids("peakgate live 1")[0],
     "writer": lambda gateway: gateway.pids("peakgate writer")[0],
     "api": lambda gateway: gateway.pids("peakgate api")[0],
@@ -327,8 +334,10 @@ async def test_a_stop_tells_every_socket_keeps_every_promise_and_ends_in_time() 
                 frame = {"t": "order", "id": f"k{number}", "sale": show.sale, "sku": "tin", "quantity": 1}
                 await watcher.ws.send_json(frame)
             for number, watcher in enumerate(watchers):
-                reply = await watcher.ws.receive_json(timeout=10)
-                assert (reply["t"], reply["outcome"]) == ("reply", "reserved")
+                # A tick of the orders before may come first.
+                while (reply := await watcher.ws.receive_json(timeout=10))["t"] != "reply":
+                    watcher.said.append(reply)
+                assert reply["outcome"] == "reserved"
                 promised[f"k{number}"] = reply["order"]
             assert gateway.process is not None
             began = time.monotonic()

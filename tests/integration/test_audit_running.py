@@ -1,5 +1,5 @@
-"""The audit in the middle of everything: orders, acts, payments, cancels, refunds, expiries and late money go on, and
-it holds every time."""
+"""The audit in the middle of everything: orders, claims of coupons, acts, payments, cancels, refunds, expiries and late
+money go on, and it holds every time."""
 
 import asyncio
 import itertools
@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from gateway.domain.acts import Act
+from gateway.domain.coupon import ClaimAnswer, CouponKind
 from gateway.domain.order import OrderAnswer
 from gateway.domain.settle import SettleAct
 from tests.support.audited import CUP, CUP_PRICE, CUP_PRICE_LATER, TIN, History
+from tests.support.couponing import ask, claim, make_coupon, redeeming
 from tests.support.shop_floor import SHARD, item, shop_floor
 
 AUDITS = 15
@@ -26,6 +28,11 @@ ITEMS = [item("tin", price=100, stock=4000, limit=6), item("cup", price=CUP_PRIC
 async def history(database_url: str, valkey_url: str) -> AsyncIterator[History]:
     async with shop_floor(database_url, valkey_url, items=ITEMS) as floor:
         history = History(floor)
+        for kind, amounts in (
+            (CouponKind.AMOUNT, {"value_minor": 30}),
+            (CouponKind.RANDOM, {"min_minor": 1, "max_minor": 40, "budget_minor": 60_000}),
+        ):
+            await make_coupon(floor, kind, key=kind, copies=3_000, limit_per_viewer=20, **amounts)
         yield history
         history.audited.close()
 
@@ -38,6 +45,8 @@ class Crowd:
         self.floor = history.floor
         self.chance = random.Random(7)
         self.placed: list[str] = []
+        self.claimed: list[tuple[str, str]] = []
+        """(viewer, claim)"""
         self.words: Counter[str] = Counter()
         self.over = asyncio.Event()
         self._names = itertools.count()
@@ -48,17 +57,38 @@ class Crowd:
                 await asyncio.sleep(0.05)
                 continue
             wants = [(f"v{self.chance.randrange(300)}", f"k{next(self._names)}") for _ in range(20)]
-            answers = await self.floor.place(
-                *(
-                    self.floor.request(viewer, key, item_no=1 + at % 2, quantity=1 + at % 3)
-                    for at, (viewer, key) in enumerate(wants)
-                )
-            )
+            requests = [
+                self.floor.request(viewer, key, item_no=1 + at % 2, quantity=1 + at % 3)
+                for at, (viewer, key) in enumerate(wants)
+            ]
+            # Some name a claim, at times one that is in use or was before.
+            named = self.chance.sample(self.claimed[-400:], k=min(8, len(self.claimed[-400:])))
+            requests += [
+                redeeming(self.floor, viewer, claim_id, f"k{next(self._names)}", item_no=2)
+                for viewer, claim_id in named
+            ]
+            answers = await self.floor.place(*requests)
             for answer in answers:
                 assert isinstance(answer, OrderAnswer), answer
                 if answer.order is not None:
                     self.placed.append(str(answer.order))
             await asyncio.sleep(0.01)
+
+    async def grab(self) -> None:
+        """Claims, more than the limit gives; and drops."""
+        coupons = await self.floor.coupons.find_many([1, 2])
+        for number in itertools.count():
+            if self.over.is_set():
+                return
+            coupon = coupons[number % 2]
+            wants = [(f"v{self.chance.randrange(300)}", f"c{next(self._names)}") for _ in range(10)]
+            for (viewer, _), answer in zip(wants, await ask(self.floor, coupon, *wants), strict=True):
+                assert isinstance(answer, ClaimAnswer), answer
+                if answer.claim is not None:
+                    self.claimed.append((viewer, str(answer.claim)))
+            if number % 20 == 0:
+                await self.floor.hot_coupons.drop(coupon.coupon_no, room_no=0, for_ms=600_000, actor="host")
+            await asyncio.sleep(0.03)
 
     async def settle(self) -> None:
         """Payments above all, of all kinds of orders and more than once; so some are late, and some are too many."""
@@ -144,7 +174,15 @@ async def test_an_audit_holds_in_the_middle_of_everything(history: History) -> N
         keeping = [tasks.create_task(work) for work in (floor.give_back.run(), floor.late.run(), floor.deadlines.run())]
         acting = [
             tasks.create_task(work)
-            for work in (crowd.look(), crowd.shop(), crowd.shop(), crowd.settle(), crowd.hurry(), crowd.host())
+            for work in (
+                crowd.look(),
+                crowd.shop(),
+                crowd.shop(),
+                crowd.grab(),
+                crowd.settle(),
+                crowd.hurry(),
+                crowd.host(),
+            )
         ]
         try:
             for at in range(5 * AUDITS):
@@ -163,6 +201,10 @@ async def test_an_audit_holds_in_the_middle_of_everything(history: History) -> N
                 for task in keeping:
                     task.cancel()
                 await asyncio.wait(keeping, timeout=1)
+    # On a slow machine every deadline may have passed meanwhile.
+    (coupon,) = await floor.coupons.find_many([1])
+    (claim_id,) = await claim(floor, coupon, "the_last")
+    await floor.reserve(redeeming(floor, "the_last", claim_id, item_no=CUP))
     await history.drained()
     final = await history.audit(final=True)
     assert final.holds, [check for check in final.checks if not check.holds]
@@ -170,5 +212,8 @@ async def test_an_audit_holds_in_the_middle_of_everything(history: History) -> N
     assert final.figures.payments.keys() >= {"applied", "refund_due", "refunded"}
     revived = await floor.ledger.fetchval("SELECT count(*) FROM revivals WHERE revived")
     assert revived > 0
+    with_claims = await floor.ledger.fetch("SELECT DISTINCT status FROM orders WHERE coupon_no IS NOT NULL")
+    assert {row["status"] for row in with_claims} >= {"confirmed", "paid", "expired", "cancelled"}
+    assert final.figures.claims["redeemed"] > 0 and final.figures.claims["confirmed"] > 0
     assert max(backlogs) > 0, "every audit met an idle writer"
     assert max(releasing) > 0, "every audit met an empty outbox"

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.__main__ import build_app
-from gateway.cli import backup_file
+from gateway.cli import backup, backup_file
 from gateway.cli.backup import OLDEST_SCHEMA, what_to_do
 from gateway.cli.backup_file import BLOCK_BYTES, read_manifest
 from gateway.domain.ids import IdMint
@@ -230,7 +230,10 @@ async def test_an_existing_file_is_not_written_over(verbs: Verbs, database_url: 
     assert verbs.file.read_bytes() == b"dear"
 
 
-async def test_a_dump_that_fails_leaves_no_file(verbs: Verbs, database_url: str, valkey_url: str) -> None:
+async def test_a_dump_that_fails_leaves_no_file(
+    verbs: Verbs, database_url: str, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "LOCK_WAIT", "300ms")
     await sold(database_url, valkey_url)
     locker = await asyncpg.connect(database_url)
     try:

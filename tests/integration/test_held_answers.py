@@ -64,7 +64,7 @@ async def test_with_the_ledger_away_a_key_is_free_only_where_valkey_still_has_th
             ledger=away,
             held={SHARD: floor.held},
             book=SaleBook(sales=floor.sales, mint=floor.mint, clock=floor.clock),
-            watch=OrderWatch(ledger=away, mint=floor.mint, clock=floor.clock),
+            watch=OrderWatch(ledger=away, claims=floor.coupons, mint=floor.mint, clock=floor.clock),
             mint=floor.mint,
         )
         ann = Caller(shop=SHOP, sub="ann", role=Role.VIEWER, expires_at_s=2**31)

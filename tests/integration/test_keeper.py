@@ -172,7 +172,12 @@ class Looks:
 async def test_one_shards_trouble_keeps_no_other_shard_from_its_turn(floor: ShopFloor) -> None:
     looks = Looks()
     keeper = ShardKeeper(
-        rebuilder=looks, shards=floor.shards, sales=floor.sales, hot=dict.fromkeys(range(3), floor.hot)
+        rebuilder=looks,
+        shards=floor.shards,
+        sales=floor.sales,
+        coupons=floor.coupons,
+        hot=dict.fromkeys(range(3), floor.hot),
+        hot_coupons={},
     )
     with pytest.raises(HotUnavailable):
         await keeper.step()  # that it says so is right; that it stops there is not

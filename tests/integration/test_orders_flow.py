@@ -10,22 +10,29 @@ import pytest
 
 from gateway.admission.limiter import Limiter
 from gateway.domain.caller import Caller, Role
-from gateway.domain.ids import IdMint, OrderId, SaleId, Sku
+from gateway.domain.coupon import Claim, Coupon
+from gateway.domain.ids import ClaimPlace, IdMint, OrderId, SaleId, Sku
+from gateway.domain.links import LinkSeal
 from gateway.domain.order import MAX_META_BYTES, Order, OrderAnswer, OrderOutcome, OrderRequest, OrderStatus
 from gateway.domain.sale import Item, Sale, SaleHold, StockDisplay
 from gateway.errors import Forbidden, Invalid, LedgerUnavailable, NotFound, Overloaded, Unavailable
 from gateway.flows import order_watch
+from gateway.flows.coupon_book import CouponBook
 from gateway.flows.order_watch import ASK_AFTER_S, OrderWatch
 from gateway.flows.orders import OrderReader
 from gateway.flows.place_order import PlaceOrder
 from gateway.flows.sale_book import SaleBook
+from gateway.metrics import REFS_IGNORED
 from gateway.wire import bus
 from gateway.wire.codec import MSGPACK
+from tests.support.coupons import coupon
 from tests.support.fake_clock import FakeClock
 from tests.support.servers import eventually
 from tests.support.shop_floor import SHOP, ShopFloor, item, make_sale, shop_floor
 
 MINT = IdMint(b"k" * 32)
+LINKS = LinkSeal(b"k" * 32)
+REF, OTHER_REF = LINKS.ref("tins", 1_000, 1), LINKS.ref("tins", 1_000, 2)
 VIEWER = Caller(shop="tins", sub="vw_1", role=Role.VIEWER, expires_at_s=2**31)
 HOST = Caller(shop="tins", sub="host_1", role=Role.HOST, expires_at_s=2**31)
 
@@ -94,6 +101,22 @@ class Watch:
         self.orders.append((order, ask_now))
 
 
+class Coupons:
+    """One of either shop, by their numbers."""
+
+    async def find(self, coupon_no: int) -> Coupon | None:
+        shop = {1: "tins", 2: "cups"}.get(coupon_no)
+        return shop and coupon(coupon_no=coupon_no, coupon=MINT.coupon(1, coupon_no), shop=shop)
+
+
+class NoClaims:
+    async def claims_by_place(self, places: Sequence[tuple[int, str]]) -> dict[str, Claim]:
+        raise AssertionError("no claim was made")
+
+    async def lost_claims(self, places: Sequence[ClaimPlace], claim_ids: Sequence[str]) -> set[str]:
+        raise AssertionError("no claim was made")
+
+
 class Counter:
     """An order desk with everything around it in a test's hand."""
 
@@ -104,12 +127,16 @@ class Counter:
         self.retired = Group()
         self.watch = Watch()
         self.book = SaleBook(sales=self.sales, mint=MINT, clock=self.clock)
+        self.coupons = CouponBook(coupons=Coupons(), mint=MINT, clock=self.clock)
         self.flow = PlaceOrder(
             book=self.book,
+            coupons=self.coupons,
+            mint=MINT,
             groups=lambda shard: self.group,
             retired=self.retired,
             limiter=Limiter(rate=rate, burst=burst),
             watch=self.watch,
+            links=LINKS,
             clock=self.clock,
         )
 
@@ -135,12 +162,12 @@ async def counter() -> AsyncIterator[Counter]:
 
 
 async def test_an_order_goes_to_the_group_of_its_sale_and_is_watched(counter: Counter) -> None:
-    answer = await counter.ask(quantity=2, expect_amount_minor=3800, ref="r", meta={"b": 1, "a": [None]})
+    answer = await counter.ask(quantity=2, expect_amount_minor=3800, ref=REF, meta={"b": 1, "a": [None]})
     assert answer is counter.group.answer
     (request,) = counter.group.requests
     assert (request.sale_no, request.item_no, request.viewer, request.key) == (7, 3, "vw_1", "k1")
     assert (request.quantity, request.expect_amount_minor) == (2, 3800)
-    assert json.loads(request.extra) == {"ref": "r", "meta": {"a": [None], "b": 1}}
+    assert json.loads(request.extra) == {"ref": REF, "meta": {"a": [None], "b": 1}}
     assert counter.watch.orders == [(answer.order, False)]
 
 
@@ -155,9 +182,12 @@ async def test_the_same_content_has_the_same_fingerprint_and_other_content_anoth
         {},
         {"quantity": 2},
         {"expect_amount_minor": 1900},
-        {"ref": "r"},
+        {"ref": REF},
         {"meta": {"a": 1, "b": 2}},
         {"meta": {"a": 1, "b": 3}},
+        {"pickup": True},
+        {"pickup": "Front desk"},
+        {"pickup": "true"},
     ]
     for content in contents:
         await counter.ask(**content)
@@ -169,18 +199,45 @@ async def test_the_same_content_has_the_same_fingerprint_and_other_content_anoth
 
 
 async def test_the_reference_of_the_token_stands_in_for_one_of_the_order(counter: Counter) -> None:
-    caller = msgspec.structs.replace(VIEWER, ref="from the token")
+    caller = msgspec.structs.replace(VIEWER, ref=REF)
     await counter.ask(caller)
-    await counter.ask(caller, ref="of the order")
-    assert [json.loads(request.extra)["ref"] for request in counter.group.requests] == [
-        "from the token",
-        "of the order",
-    ]
+    await counter.ask(caller, ref=OTHER_REF)
+    assert [json.loads(request.extra)["ref"] for request in counter.group.requests] == [REF, OTHER_REF]
+
+
+async def test_the_same_order_under_a_token_of_another_link_is_the_same_content(counter: Counter) -> None:
+    for ref in (REF, OTHER_REF, None):
+        await counter.ask(msgspec.structs.replace(VIEWER, ref=ref), meta=1)
+    assert len({request.fingerprint for request in counter.group.requests}) == 1
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        REF[:-1] + ("0" if REF[-1] != "0" else "1"),
+        "ref_" + "0" * 24,
+        "guide-7",
+        "ref_" + "\N{KELVIN SIGN}" * 24,
+        REF + "0",
+        LINKS.ref("cups", 1_000, 1),
+    ],
+)
+async def test_a_reference_that_is_none_of_the_shop_is_invalid_in_an_order_and_nothing_in_a_token(
+    counter: Counter, ref: str
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        await counter.ask(ref=ref)
+    assert refused.value.param == "ref"
+    assert counter.group.requests == []
+    ignored = REFS_IGNORED.value
+    await counter.ask(msgspec.structs.replace(VIEWER, ref=ref))
+    assert (counter.group.requests[0].extra, REFS_IGNORED.value) == ("", ignored + 1)
 
 
 async def test_an_order_without_reference_and_meta_carries_nothing(counter: Counter) -> None:
     await counter.ask()
-    assert counter.group.requests[0].extra == ""
+    await counter.ask(pickup=False)
+    assert [request.extra for request in counter.group.requests] == ["", ""]
 
 
 @pytest.mark.parametrize("role", [Role.HOST, Role.CLERK, Role.SERVICE])
@@ -348,6 +405,9 @@ class Socket:
     def order_changed(self, state: bus.LaterState, *, placed_here: bool) -> None:
         self.told.append((state.order, state.status, placed_here))
 
+    def claim_changed(self, state: bus.LaterClaim, *, placed_here: bool) -> None:
+        self.told.append((state.claim, state.state, placed_here))
+
 
 class Post:
     """A watch at work, and the turns it has taken."""
@@ -355,7 +415,7 @@ class Post:
     def __init__(self) -> None:
         self.clock = CountingClock()
         self.ledger = LedgerOrders()
-        self.watch = OrderWatch(ledger=self.ledger, mint=MINT, clock=self.clock)
+        self.watch = OrderWatch(ledger=self.ledger, claims=NoClaims(), mint=MINT, clock=self.clock)
         self.socket = Socket()
         self.watch.join("tins", "vw_1", self.socket)
 
@@ -527,6 +587,69 @@ async def test_a_listener_who_left_is_forgotten(post: Post) -> None:
     assert post.watch._futures == {}
 
 
+async def test_a_claim_goes_with_the_order_and_makes_its_content_another_one() -> None:
+    async with Counter().open() as counter:
+        claim = MINT.claim(5_000, 1, 3, 4)
+        await counter.ask(coupon_claim=claim)
+        await counter.ask()
+        with_claim, without = counter.group.requests
+        assert with_claim.claim == ClaimPlace(5_000, 1, 3, 4)
+        assert (with_claim.currency, without.claim) == ("EUR", None)
+        assert with_claim.fingerprint != without.fingerprint
+        assert "|" not in with_claim.fingerprint
+
+
+async def test_what_is_no_claim_is_invalid_and_one_of_another_shop_cannot_be_used() -> None:
+    async with Counter().open() as counter:
+        for wrong in ("", "clm_1", MINT.order(5_000, 1, 3, 4), IdMint(b"other").claim(5_000, 1, 3, 4)):
+            with pytest.raises(Invalid) as refused:
+                await counter.ask(coupon_claim=wrong)
+            assert refused.value.param == "coupon_claim"
+        for coupon_no in (2, 3):
+            answer = await counter.ask(coupon_claim=MINT.claim(5_000, coupon_no, 3, 4))
+            assert answer.outcome is OrderOutcome.COUPON_UNUSABLE
+        assert counter.group.requests == []
+
+
+async def test_a_claim_that_was_lost_with_its_server_is_told_to_be_refused() -> None:
+    class Claims:
+        async def claims_by_place(self, places: Sequence[tuple[int, str]]) -> dict[str, Claim]:
+            return {}
+
+        async def lost_claims(self, places: Sequence[ClaimPlace], claim_ids: Sequence[str]) -> set[str]:
+            return set(claim_ids)
+
+    clock = FakeClock()
+    watch = OrderWatch(ledger=LedgerOrders(), claims=Claims(), mint=MINT, clock=clock)
+    socket = Socket()
+    watch.join("tins", "vw_1", socket)
+    claim = MINT.claim(5_000, 1, 1, 4)
+    watch.claimed(claim, coupon_no=1, shop="tins", viewer="vw_1")
+    await watch._ask()
+    assert socket.told == []
+    clock.advance(ASK_AFTER_S)
+    await watch._ask()
+    await watch._ask()
+    assert socket.told == [(claim, "refused", True)]
+
+
+async def test_a_claim_that_is_heard_of_is_told_to_its_viewer_alone_and_asked_for_no_more() -> None:
+    clock = FakeClock()
+    watch = OrderWatch(ledger=LedgerOrders(), claims=NoClaims(), mint=MINT, clock=clock)
+    mine, others = Socket(), Socket()
+    watch.join("tins", "vw_1", mine)
+    watch.join("tins", "vw_2", others)
+    claim = MINT.claim(5_000, 1, 1, 4)
+    watch.claimed(claim, coupon_no=1, shop="tins", viewer="vw_1")
+    told = bus.ShopOrders("tins", [], [bus.LaterClaim("vw_1", claim, "confirmed")])
+    watch.hear(bus.Applied(0, 1, 1, msgspec.Raw(bus.encode_shops([told]))))
+    assert (mine.told, others.told) == ([(claim, "confirmed", True)], [])
+    clock.advance(ASK_AFTER_S)
+    await watch._ask()
+    watch.hear(bus.LaterStates(msgspec.Raw(bus.encode_shops([told]))))
+    assert mine.told == [(claim, "confirmed", True), (claim, "confirmed", False)]
+
+
 # Reading, from real servers.
 
 
@@ -534,7 +657,7 @@ class Reading:
     def __init__(self, floor: ShopFloor) -> None:
         self.floor = floor
         self.book = SaleBook(sales=floor.sales, mint=floor.mint, clock=floor.clock)
-        self.watch = OrderWatch(ledger=floor.ledger_orders, mint=floor.mint, clock=floor.clock)
+        self.watch = OrderWatch(ledger=floor.ledger_orders, claims=floor.coupons, mint=floor.mint, clock=floor.clock)
         self.reader = OrderReader(
             ledger=floor.ledger_orders, held={0: floor.held}, book=self.book, watch=self.watch, mint=floor.mint
         )

@@ -82,7 +82,7 @@ class Desk:
             ledger=floor.ledger_orders,
             held={SHARD: floor.held},
             book=book,
-            watch=OrderWatch(ledger=floor.ledger_orders, mint=floor.mint, clock=floor.clock),
+            watch=OrderWatch(ledger=floor.ledger_orders, claims=floor.coupons, mint=floor.mint, clock=floor.clock),
             mint=floor.mint,
         )
         providers = LedgerProviders(floor.ledger)

@@ -4,12 +4,16 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from gateway import points
 from gateway.domain.acts import Act
 from gateway.domain.caller import Caller, Role
-from gateway.domain.order import OrderAnswer, OrderStatus
+from gateway.domain.coupon import ClaimAnswer, ClaimOutcome, CouponKind
+from gateway.domain.order import OrderAnswer, OrderOutcome, OrderStatus
+from gateway.domain.sale import PriceStep
+from gateway.domain.settle import SettleAct
 from gateway.errors import HotUnavailable, KeyReused, NotFound, RebuildLost, ServerUnknown, ShardClosed
 from gateway.flows.epochs import Epochs
 from gateway.flows.order_watch import OrderWatch
@@ -23,6 +27,17 @@ from gateway.keeper.rebuild import doubt, goes_on
 from gateway.ledger import rebuild as ledger_rebuild
 from gateway.ledger.shards import Standing
 from gateway.wire import bus
+from tests.support.couponing import (
+    ask,
+    claim,
+    claim_states,
+    claimed,
+    claims_in_valkey,
+    coupon_stands_as_the_ledger,
+    left_in_valkey,
+    make_coupon,
+    redeeming,
+)
 from tests.support.moving_name import MovingName, moving_name
 from tests.support.own_valkey import OwnValkey, own_valkey
 from tests.support.rebuilding import (
@@ -171,6 +186,143 @@ async def test_large_numbers_of_orders_are_filled_in_parts(floor: ShopFloor) -> 
     (rebuilt,) = [each for each in logs if each["event"] == "shard_rebuilt"]
     assert rebuilt["orders"] == 3_000
     await stands_as_the_ledger(floor)
+
+
+# Coupons.
+
+
+async def test_coupons_are_filled_with_exactly_what_is_left_and_who_may_still_claim_and_redeem(
+    floor: ShopFloor,
+) -> None:
+    coupon = await make_coupon(floor, CouponKind.RANDOM, copies=6)
+    over = await make_coupon(floor, key="over", copies=2)
+    ids = await claimed(floor, coupon, "vw_1", "vw_2", "vw_3")
+    await claimed(floor, coupon, "vw_1", key="c2")
+    await claimed(floor, over, "vw_1", "vw_2")
+    (first,) = await floor.reserve(redeeming(floor, "vw_1", ids[0]))
+    (second,) = await floor.reserve(redeeming(floor, "vw_2", ids[1]))
+    await floor.written()
+    act = SettleAct(do="cancel", shop_no=1, order=second, sale=floor.sale.sale_no, viewer="vw_2")
+    assert (await floor.settlement.settle(SHARD, [act]))[0].changed
+    left = await left_in_valkey(floor, coupon)
+    await floor.client.flushall()
+    await floor.keeper.step()
+    await stands_as_the_ledger(floor)
+    for each in (coupon, over):
+        await coupon_stands_as_the_ledger(floor, each)
+    assert await left_in_valkey(floor, coupon) == left
+    await floor.give_back.drain(SHARD)
+    await coupon_stands_as_the_ledger(floor, coupon)
+    # The same key, the same answer; the limit and the copies go on where they were.
+    answers = await ask(floor, coupon, ("vw_1", "c1"), ("vw_1", "c9"), *((f"vw_{at}", "c9") for at in range(2, 6)))
+    assert [str(answer.claim) for answer in answers[:1] if isinstance(answer, ClaimAnswer)] == ids[:1]
+    assert [answer.outcome for answer in answers if isinstance(answer, ClaimAnswer)] == [
+        ClaimOutcome.CLAIMED,
+        ClaimOutcome.LIMIT_REACHED,
+        ClaimOutcome.CLAIMED,
+        ClaimOutcome.CLAIMED,
+        ClaimOutcome.GONE,
+        ClaimOutcome.GONE,
+    ]
+    (gone,) = await ask(floor, over, ("vw_9", "c1"))
+    assert isinstance(gone, ClaimAnswer) and gone.outcome is ClaimOutcome.GONE
+    # A claim in use stays with its order, one that came back is free, and one that was never used too.
+    (again,) = await floor.place(redeeming(floor, "vw_1", ids[0], "k2"))
+    assert isinstance(again, OrderAnswer) and again.outcome is OrderOutcome.COUPON_UNUSABLE
+    (replayed,) = await floor.place(redeeming(floor, "vw_1", ids[0]))
+    assert isinstance(replayed, OrderAnswer) and replayed.order == first and replayed.discount_minor > 0
+    await floor.reserve(redeeming(floor, "vw_2", ids[1], "k2"), redeeming(floor, "vw_3", ids[2]))
+    await floor.written()
+    assert await claim_states(floor) == ["redeemed"] * 3 + ["confirmed"] * 5
+    await coupon_stands_as_the_ledger(floor, coupon)
+
+
+async def test_a_claim_that_valkey_lost_is_told_so_and_its_copy_is_there_again(floor: ShopFloor) -> None:
+    coupon = await make_coupon(floor)
+    await claimed(floor, coupon, "vw_1")
+    lost = await claim(floor, coupon, "vw_2")
+    await floor.client.flushall()
+    await floor.keeper.step()
+    await coupon_stands_as_the_ledger(floor, coupon)
+    assert await left_in_valkey(floor, coupon) == (9, 0)
+    place = floor.mint.read_claim(lost[0])
+    assert place is not None
+    assert await floor.coupons.lost_claims([place], lost) == set(lost)
+    assert await claim(floor, coupon, "vw_2") != lost
+
+
+async def test_a_refused_claim_is_not_filled_and_its_release_changes_nothing_afterwards(floor: ShopFloor) -> None:
+    coupon = await make_coupon(floor, copies=1)
+    await floor.client.hset(floor.keys.coupon(coupon.coupon_no), "left", "2")
+    await claimed(floor, coupon, "vw_1", "vw_2")
+    assert await claim_states(floor) == ["confirmed", "refused"]
+    await floor.client.flushall()
+    await floor.keeper.step()
+    await coupon_stands_as_the_ledger(floor, coupon)
+    await floor.give_back.drain(SHARD)
+    await coupon_stands_as_the_ledger(floor, coupon)
+    assert await floor.outbox.pending(SHARD, limit=9) == []
+
+
+async def test_an_order_that_expires_while_valkey_is_filled_lets_go_of_its_claim_afterwards(floor: ShopFloor) -> None:
+    coupon = await make_coupon(floor)
+    (claim_id,) = await claimed(floor, coupon, "vw_1")
+    await floor.reserve(redeeming(floor, "vw_1", claim_id))
+    await floor.written()
+    await floor.client.flushall()
+    rebuilder, valkey = slow_rebuilder(floor, "open")
+    async with asyncio.TaskGroup() as tasks:
+        mending = tasks.create_task(rebuilder.mend(SHARD))
+        await valkey.reached.wait()
+        await floor.ledger.execute("UPDATE orders SET confirmed_at = confirmed_at - interval '1 hour'")
+        await floor.ledger.execute("UPDATE orders SET pay_by = pay_by - interval '1 hour'")
+        await floor.ledger.execute("UPDATE deadlines SET pay_by = pay_by - interval '1 hour'")
+        assert await floor.deadlines.sweep(SHARD) == 1
+        valkey.go.set()
+        assert await mending
+    assert set((await claims_in_valkey(floor, coupon)).values()) == {"1:2"}, "as the ledger stood when it was read"
+    await floor.keeper.step()
+    await floor.give_back.drain(SHARD)
+    await coupon_stands_as_the_ledger(floor, coupon)
+
+
+async def test_a_coupon_that_is_missing_is_filled_and_one_that_was_retired_is_not(floor: ShopFloor) -> None:
+    coupon = await make_coupon(floor)
+    retired = await make_coupon(floor, key="retired")
+    await claimed(floor, coupon, "vw_1")
+    await floor.ledger.execute("UPDATE coupons SET retired_at = now() WHERE coupon_no = $1", retired.coupon_no)
+    await floor.client.delete(floor.keys.coupon(coupon.coupon_no), floor.keys.coupon(retired.coupon_no))
+    await another_server(floor)
+    await mended(floor)
+    assert [ended[2:] for ended in await epochs(floor)] == [("server", "recount")]
+    await coupon_stands_as_the_ledger(floor, coupon)
+    assert await hash_of(floor, floor.keys.coupon(retired.coupon_no)) == {}
+    await another_server(floor)
+    await mended(floor)
+    assert (await epochs(floor))[-1][2:] == ("server", "advance"), "a retired one is not missed"
+
+
+async def test_a_drop_a_plan_and_a_floor_are_recounted_and_the_drops_key_still_answers(floor: ShopFloor) -> None:
+    now_ms = await floor.now_ms()
+    floor.sale = await make_sale(
+        floor, key="floored", items=[replace(item(stock=20), floor_minor=7, prices=(PriceStep(now_ms, 900),))]
+    )
+    coupon = await make_coupon(floor, opens_in_ms=None)
+    drop = {"room_no": 0, "for_ms": 60_000, "actor": "host", "key": "d1", "fingerprint": "f", "shop": SHOP}
+    done = await floor.hot_coupons.drop(coupon.coupon_no, **drop)
+    text = f"{now_ms}:800;{now_ms + 1}:700"
+    await floor.control.act(floor.sale.sale_no, Act.PLAN, actor="host", item_no=1, text=text, key="p1", shop=SHOP)
+    await floor.written()
+    await floor.client.flushall()
+    await floor.keeper.step()
+    await stands_as_the_ledger(floor)
+    await coupon_stands_as_the_ledger(floor, coupon)
+    facts = await hash_of(floor, floor.keys.sale(floor.sale.sale_no))
+    assert (facts["1:floor"], facts["1:plan"]) == ("7", text)
+    again = await floor.hot_coupons.drop(coupon.coupon_no, **drop)
+    assert again.replayed and again.claim_until_ms == done.claim_until_ms
+    (order,) = await floor.place(floor.request("vw_1"))
+    assert isinstance(order, OrderAnswer) and order.price_minor == 700
 
 
 # What leads to it.
@@ -757,7 +909,7 @@ class Desk:
 
     def __init__(self, floor: ShopFloor) -> None:
         self.floor = floor
-        self.watch = OrderWatch(ledger=floor.ledger_orders, mint=floor.mint, clock=floor.clock)
+        self.watch = OrderWatch(ledger=floor.ledger_orders, claims=floor.coupons, mint=floor.mint, clock=floor.clock)
         book = SaleBook(sales=floor.sales, mint=floor.mint, clock=floor.clock)
         self.reader = OrderReader(
             ledger=floor.ledger_orders, held={SHARD: floor.held}, book=book, watch=self.watch, mint=floor.mint
@@ -767,6 +919,9 @@ class Desk:
 
     def order_changed(self, state: bus.LaterState, *, placed_here: bool) -> None:
         self.told.append((state.order, state.status, state.reason))
+
+    def claim_changed(self, state: bus.LaterClaim, *, placed_here: bool) -> None:
+        self.told.append((state.claim, state.state, state.reason))
 
     def placed(self, order: Any, *, viewer: str = "vw_1") -> None:
         self.watch.placed(order, sale_no=self.floor.sale.sale_no, shop=SHOP, viewer=viewer)
@@ -950,6 +1105,18 @@ async def test_a_hosts_key_has_its_effect_once_across_a_recount(floor: ShopFloor
     await floor.ledger.execute("UPDATE shards SET wants = 'hand'")
     await floor.keeper.step()
     assert (await floor.control.act(floor.sale.sale_no, Act.STOCK, **act)).replayed
+    assert await floor.counts() == (25, 25, 0)
+
+
+async def test_a_dropped_coupons_key_is_known_across_a_recount_and_is_no_key_of_a_sale(floor: ShopFloor) -> None:
+    coupon = await make_coupon(floor, claim_from_ms=None)
+    said: dict[str, Any] = {"actor": "host_1", "key": "once", "fingerprint": "f", "shop": SHOP}
+    await floor.hot_coupons.drop(coupon.coupon_no, room_no=0, for_ms=0, **said)
+    await floor.written()
+    await floor.ledger.execute("UPDATE shards SET wants = 'hand'")
+    await floor.keeper.step()
+    assert (await floor.hot_coupons.drop(coupon.coupon_no, room_no=0, for_ms=0, **said)).replayed
+    assert not (await floor.control.act(floor.sale.sale_no, Act.STOCK, item_no=1, value=5, **said)).replayed
     assert await floor.counts() == (25, 25, 0)
 
 

@@ -10,21 +10,27 @@ from structlog.testing import capture_logs
 
 from gateway.admission.limiter import Limiter
 from gateway.domain.caller import Caller, Role
+from gateway.domain.coupon import Coupon
 from gateway.domain.ids import OrderId
+from gateway.domain.links import LinkSeal
 from gateway.domain.order import OrderAnswer, OrderOutcome, OrderRequest
 from gateway.domain.sale import SaleState
 from gateway.domain.settle import SettleAct
 from gateway.errors import KeyReused, LedgerUnavailable, Unavailable
 from gateway.flows.counts import SaleCounts
+from gateway.flows.coupon_book import CouponBook
 from gateway.flows.place_order import PlaceOrder
 from gateway.flows.retired_keys import RetiredKeys
 from gateway.flows.sale_book import SaleBook
 from gateway.hot.audit import HotAudit
 from gateway.hot.retire import HotRetirement
+from gateway.keeper.audit import Auditor
+from gateway.keeper.audit_report import AuditReport
 from gateway.keeper.retire import ACTS_KEPT_S, Retirement
 from gateway.ledger.audit import LedgerAudit
 from gateway.ledger.retire import LedgerRetirement
 from gateway.wire import bus
+from tests.support.couponing import OFF, claim, claim_states, claimed, make_coupon, redeeming
 from tests.support.fake_clock import ShiftedClock
 from tests.support.shop_floor import HOUR_MS, SHARD, SHOP, ShopFloor, make_sale, shop_floor
 
@@ -289,10 +295,13 @@ class Desk:
         self.book = SaleBook(sales=floor.sales, mint=floor.mint, clock=floor.clock)
         self.flow = PlaceOrder(
             book=self.book,
+            coupons=CouponBook(coupons=floor.coupons, mint=floor.mint, clock=floor.clock),
+            mint=floor.mint,
             groups=lambda shard: group or Group(),
             retired=self.retired,
             limiter=Limiter(rate=1000, burst=1000),
             watch=Watch(),
+            links=LinkSeal(b"k" * 32),
             clock=floor.clock,
         )
         self.sale = floor.sale.sale
@@ -426,3 +435,173 @@ async def test_other_sales_of_the_shard_are_left_alone(floor: ShopFloor, keeper:
     await keeper.step(2)
     counts = await floor.hot.counts(other)
     assert counts is not None and counts[1].left == 10
+
+
+# Coupons.
+
+
+async def coupon_over(floor: ShopFloor, coupon: Coupon) -> None:
+    """Its validity passes, in both stores; what was claimed was claimed in time."""
+    answers = await floor.client.hvals(floor.keys.coupon_answers(coupon.coupon_no))
+    last_ms = max((int(answer.split(b"|")[2]) for answer in answers), default=0)
+    while (over_ms := await floor.now_ms() - 1) <= last_ms:
+        pass  # a millisecond
+    await floor.ledger.execute(
+        "UPDATE coupons SET claim_until_ms = $1, valid_until_ms = $1 WHERE coupon_no = $2", over_ms, coupon.coupon_no
+    )
+    over = {"claim_until": over_ms, "valid_until": over_ms}
+    await floor.client.hset(floor.keys.coupon(coupon.coupon_no), mapping=over)
+
+
+async def coupon_state(floor: ShopFloor) -> str:
+    row = await floor.ledger.fetchrow("SELECT retired_at, forgotten_at FROM coupons")
+    return "loaded" if row["retired_at"] is None else "retired" if row["forgotten_at"] is None else "forgotten"
+
+
+async def coupon_keys(floor: ShopFloor, coupon: Coupon) -> set[str]:
+    prefix = floor.keys.coupon(coupon.coupon_no)
+    return {name.decode().removeprefix(prefix) for name in await floor.client.keys("*") if prefix.encode() in name}
+
+
+async def redeemed(floor: ShopFloor) -> tuple[Coupon, str, str]:
+    """A coupon, a claim of it, and the confirmed order that redeems it."""
+    coupon = await make_coupon(floor)
+    (claim_id,) = await claimed(floor, coupon, "vw_1")
+    (order,) = await floor.reserve(redeeming(floor, "vw_1", claim_id))
+    await floor.written()
+    return coupon, claim_id, order
+
+
+async def expired(floor: ShopFloor) -> None:
+    """The term of the one order passes."""
+    await floor.ledger.execute(
+        "UPDATE orders SET confirmed_at = confirmed_at - interval '9 hours', pay_by = pay_by - interval '9 hours'"
+    )
+    await floor.ledger.execute("UPDATE deadlines SET pay_by = pay_by - interval '9 hours'")
+    assert await floor.deadlines.sweep(SHARD) == 1
+    await floor.give_back.drain(SHARD)
+
+
+async def settled(floor: ShopFloor, do: str, order: str, **more: Any) -> None:
+    act = SettleAct(do=do, shop_no=1, order=order, sale=floor.sale.sale_no, amount=1900 - OFF, txn="t", **more)
+    assert (await floor.settlement.settle(SHARD, [act]))[0].word == "done"
+
+
+async def test_a_coupon_that_is_over_leaves_and_the_ledger_answers_for_its_claims(
+    floor: ShopFloor, keeper: Keeper
+) -> None:
+    coupon, claim_id, order = await redeemed(floor)
+    await settled(floor, "pay", order, provider="bank", paid_at_ms=1)
+    await keeper.step(2)
+    assert await coupon_state(floor) == "loaded", "it is valid"
+    await coupon_over(floor, coupon)
+    await floor.give_back.drain(SHARD)
+    assert await coupon_keys(floor, coupon) == {"", ":answers", ":viewers", ":claims"}
+    floor.heard.messages.clear()
+    await keeper.step(2)
+    assert await coupon_state(floor) == "forgotten"
+    assert bus.CouponChanged(coupon.coupon_no) in floor.heard.messages
+    assert await coupon_keys(floor, coupon) == set()
+    found = await floor.coupons.find(coupon.coupon_no)
+    assert found is not None and found.retired
+    key = ("vw_1", coupon.coupon_no, "c1")
+    assert (await floor.coupons.claims_by_keys([key]))[key].claim == claim_id
+    await keeper.step()
+    await floor.keeper.step()
+    assert await coupon_keys(floor, coupon) == set(), "it is not loaded again"
+    assert (await audit_of(floor)).holds
+
+
+async def test_an_order_that_waits_for_its_money_keeps_the_coupon(floor: ShopFloor, keeper: Keeper) -> None:
+    coupon, _, order = await redeemed(floor)
+    await coupon_over(floor, coupon)
+    await keeper.step(2)
+    assert await coupon_state(floor) == "loaded"
+    await settled(floor, "cancel", order, viewer="vw_1")
+    await keeper.step(2)
+    assert await coupon_state(floor) == "loaded", "Valkey was not told"
+    await floor.give_back.drain(SHARD)
+    await keeper.step(2)
+    assert await coupon_state(floor) == "forgotten"
+
+
+async def test_processes_have_time_to_hear_of_a_coupons_end(floor: ShopFloor) -> None:
+    coupon = await make_coupon(floor)
+    await coupon_over(floor, coupon)
+    await Keeper(floor, retire_after_s=1000).step(2)
+    assert await coupon_state(floor) == "loaded"
+    await Keeper(floor, drop_after_s=1000).step(2)
+    assert await coupon_state(floor) == "retired"
+    assert await coupon_keys(floor, coupon) == {""}
+
+
+async def test_late_money_of_an_order_whose_coupon_left_is_judged_by_the_ledger(
+    floor: ShopFloor, keeper: Keeper
+) -> None:
+    coupon, claim_id, order = await redeemed(floor)
+    await expired(floor)
+    await coupon_over(floor, coupon)
+    await keeper.step(2)
+    assert await coupon_state(floor) == "forgotten"
+    await settled(floor, "pay", order, provider="bank", paid_at_ms=1, keep=True)
+    await floor.late.settle(SHARD)
+    await floor.written()
+    assert await floor.statuses() == ["paid"]
+    assert (await floor.coupons.claims_by_place([(coupon.coupon_no, claim_id)]))[claim_id].order == order
+    await settled(floor, "refund", order)
+    await floor.give_back.drain(SHARD)
+    assert await floor.outbox.pending(SHARD, limit=1) == []
+    assert await coupon_keys(floor, coupon) == set()
+    assert (await audit_of(floor)).holds
+
+
+async def test_late_money_of_an_order_whose_sale_left_takes_its_claim_in_both_stores(
+    floor: ShopFloor, keeper: Keeper
+) -> None:
+    """The coupon outlives the sale: what the ledger redeems again is not free in Valkey."""
+    coupon, claim_id, order = await redeemed(floor)
+    await expired(floor)
+    await close(floor)
+    await keeper.step(3)
+    assert await keeper.state() == "dropped"
+    assert await coupon_state(floor) == "loaded"
+    await settled(floor, "pay", order, provider="bank", paid_at_ms=1, keep=True)
+    await floor.late.settle(SHARD)
+    await floor.late.settle(SHARD)
+    await floor.written()
+    await floor.late.settle(SHARD)
+    assert await floor.statuses() == ["paid"]
+    place = floor.mint.read_claim(claim_id)
+    assert place is not None
+    (held,) = await floor.client.hmget(floor.keys.coupon_claims(coupon.coupon_no), f"{place.epoch}|{place.seq}")
+    assert held == b"%d|1:2|vw_1" % OFF
+    assert await keys_in_valkey(floor) == set(), "nothing of the sale comes back"
+    assert (await audit_of(floor)).holds
+    await settled(floor, "refund", order)
+    await floor.give_back.drain(SHARD)
+    (free,) = await floor.client.hmget(floor.keys.coupon_claims(coupon.coupon_no), f"{place.epoch}|{place.seq}")
+    assert free == b"%d||vw_1" % OFF
+    assert (await audit_of(floor)).holds
+
+
+async def test_claims_that_waited_in_the_stream_are_taken_after_their_coupon_left(
+    floor: ShopFloor, keeper: Keeper
+) -> None:
+    coupon = await make_coupon(floor)
+    await claim(floor, coupon, "vw_1")
+    await coupon_over(floor, coupon)
+    await keeper.step(2)
+    assert await coupon_state(floor) == "forgotten"
+    await floor.written()
+    assert await claim_states(floor) == ["confirmed"]
+    await floor.give_back.drain(SHARD)
+    assert await coupon_keys(floor, coupon) == set()
+
+
+async def audit_of(floor: ShopFloor) -> AuditReport:
+    ledger = LedgerAudit(floor.database_url)
+    try:
+        hot = HotAudit(client=floor.client, scripts=floor.scripts)
+        return await Auditor(ledger=ledger, hot=hot, pause_s=0.01).run()
+    finally:
+        ledger.close()

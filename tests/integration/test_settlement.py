@@ -95,7 +95,7 @@ async def payment_states(floor: ShopFloor) -> list[tuple[str, str, str | None]]:
 
 async def test_a_payment_makes_the_order_paid_and_its_units_sold(floor: ShopFloor, till: Till) -> None:
     order = await confirmed(floor)
-    assert await till.pay(order) == ("done", "tins", "vw_1", order, "paid", True)
+    assert (await till.pay(order))[:6] == ("done", "tins", "vw_1", order, "paid", True)
     assert await ledger_counts(floor) == (0, 1, 1)
     await floor.give_back.drain(SHARD)
     assert await floor.counts() == (10, 9, 0)
@@ -130,7 +130,7 @@ async def test_twenty_equal_notices_at_once_are_one_payment(floor: ShopFloor, ti
 async def test_a_second_transaction_is_to_be_refunded_and_the_order_stays_paid(floor: ShopFloor, till: Till) -> None:
     order = await confirmed(floor)
     await till.pay(order, txn="a")
-    assert await till.pay(order, txn="b") == ("done", "tins", "vw_1", order, "paid", False)
+    assert (await till.pay(order, txn="b"))[:6] == ("done", "tins", "vw_1", order, "paid", False)
     assert await payment_states(floor) == [("a", "applied", None), ("b", "refund_due", "second")]
 
 
@@ -163,7 +163,7 @@ async def test_money_of_an_unknown_order_is_kept_when_a_provider_took_it(floor: 
 async def test_a_cancelled_order_gives_its_units_back_and_keeps_its_key(floor: ShopFloor, till: Till) -> None:
     order = await confirmed(floor)
     assert (await till.cancel(order, "vw_1")).status == "cancelled"
-    assert (await till.cancel(order, "vw_1")) == ("done", "tins", "vw_1", order, "cancelled", False)
+    assert (await till.cancel(order, "vw_1"))[:6] == ("done", "tins", "vw_1", order, "cancelled", False)
     await floor.give_back.drain(SHARD)
     assert await floor.counts() == (10, 10, 0)
     assert await ledger_counts(floor) == (0, 0, 0)
@@ -350,7 +350,7 @@ async def test_two_late_payments_bring_an_order_back_once(floor: ShopFloor, till
 async def test_a_refunded_order_gives_its_units_back(floor: ShopFloor, till: Till) -> None:
     order = await confirmed(floor)
     await till.pay(order, txn="a")
-    assert await till.refund(order, "a") == ("done", "tins", "vw_1", order, "refunded", True)
+    assert (await till.refund(order, "a"))[:6] == ("done", "tins", "vw_1", order, "refunded", True)
     assert (await till.refund(order, "a")).word == "replayed"
     await floor.give_back.drain(SHARD)
     assert await floor.counts() == (10, 10, 0)

@@ -111,7 +111,7 @@ async def test_what_could_not_be_audited_stops_nothing_and_refutes_nothing(histo
     await history.sql("UPDATE shards SET reopen = 'recount'")
     for _ in range(3):
         assert not await dog.look()
-    assert REGISTRY.get_sample_value("peakgate_audit_unmade") == 9
+    assert REGISTRY.get_sample_value("peakgate_audit_unmade") == 14
     await history.sql("UPDATE shards SET reopen = NULL")
     await lose_a_unit(history)
     assert await dog.look()

@@ -1,7 +1,7 @@
 """Rooms hear of sales that open and close by the clock: a real ledger, and a clock that a test moves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ import pytest
 from gateway.domain.drafts import Effect, ItemDraft, RoomDraft, SaleDraft
 from gateway.domain.ids import IdMint
 from gateway.domain.room import Room
-from gateway.domain.sale import Sale, SaleState
+from gateway.domain.sale import PriceStep, Sale, SaleState
 from gateway.errors import LedgerUnavailable
 from gateway.keeper.windows import BEHIND_MS, Windows
 from gateway.ledger.pool import Ledger
@@ -53,6 +53,8 @@ class HeardNews:
     def __init__(self, valkey: Valkey) -> None:
         self._valkey = valkey
         self.told: list[tuple[float, Sale, SaleState]] = []
+        self.priced: list[tuple[float, str, int]] = []
+        """(when, sku, price)."""
         self.deaf: set[str] = set()
         """Sales whose room cannot be told."""
         self.meanwhile: Callable[[], Awaitable[None]] | None = None
@@ -65,6 +67,13 @@ class HeardNews:
         if self.meanwhile is not None:
             happens, self.meanwhile = self.meanwhile, None
             await happens()
+        return True
+
+    async def try_prices(self, sale: Sale, prices: Sequence[tuple[str, int]]) -> bool:
+        if sale.sale in self.deaf:
+            return False
+        self.priced += [(self._valkey.now_ms, sku, price) for sku, price in prices]
+        self._valkey.now_ms += 3
         return True
 
     def states(self) -> list[tuple[str, str]]:
@@ -108,16 +117,25 @@ class World:
         }
         return Windows(**{**parts, **more})
 
-    async def sale(self, *, opens_in_ms: int, closes_in_ms: int = HOUR_MS, in_room: bool = True) -> Sale:
+    async def sale(
+        self,
+        *,
+        opens_in_ms: int,
+        closes_in_ms: int = HOUR_MS,
+        in_room: bool = True,
+        steps: Sequence[tuple[int, int]] = (),
+    ) -> Sale:
+        """`steps`: (from in ms, price) of its item."""
+        prices = tuple(PriceStep(NOON_MS + from_ms, price) for from_ms, price in steps)
         draft = SaleDraft(
             title="Tins",
             currency="EUR",
             opens_at_ms=NOON_MS + opens_in_ms,
             closes_at_ms=NOON_MS + closes_in_ms,
-            items=(ItemDraft(sku="tin", title="Tin", price_minor=1900, stock=10, limit_per_viewer=2),),
+            items=(ItemDraft(sku="tin", title="Tin", price_minor=1900, stock=10, limit_per_viewer=2, prices=prices),),
             room=self.room.room if in_room else None,
         )
-        effect = Effect("host_1", "sale", f"{opens_in_ms}.{closes_in_ms}.{in_room}", "f")
+        effect = Effect("host_1", "sale", f"{opens_in_ms}.{closes_in_ms}.{in_room}.{steps}", "f")
         return (await self.sales.create("tins", draft, effect)).sale
 
     async def hold(self, sale: Sale, hold: str) -> None:
@@ -316,3 +334,61 @@ async def test_a_second_keeper_repeats_what_the_first_told(world: World) -> None
     await world.windows.step()
     await world.keeper().step()
     assert world.news.states() == [(sale.sale, "open")] * 2
+
+
+async def test_each_step_of_a_price_is_told_once_and_at_its_time(world: World) -> None:
+    steps = [(1234, 1500), (1236, 1400), (9000, 1200)]
+    await world.sale(opens_in_ms=-HOUR_MS, steps=steps)
+    await world.until(30_000)
+    told: dict[int, float] = {}
+    for at_ms, _, price in world.news.priced:
+        told.setdefault(price, at_ms)
+    # Who is told of the first two in one breath may hear the second one twice.
+    assert list(told) == [1500, 1400, 1200] and len(world.news.priced) <= 4
+    for from_ms, price in steps:
+        assert 0 <= told[price] - (NOON_MS + from_ms) < 50
+    assert world.news.told == []
+
+
+async def test_an_opening_and_a_price_of_the_same_moment_are_both_told(world: World) -> None:
+    sale = await world.sale(opens_in_ms=700, steps=[(700, 1500)])
+    await world.until(3000)
+    assert world.news.states() == [(sale.sale, "open")]
+    assert [price for _, _, price in world.news.priced] == [1500]
+
+
+async def test_a_keeper_that_starts_again_tells_the_step_it_missed(world: World) -> None:
+    await world.sale(opens_in_ms=-HOUR_MS, steps=[(-HOUR_MS, 1800), (2000, 1500)])
+    await world.windows.step()
+    world.valkey.now_ms += 4000
+    world.windows = world.keeper()
+    await world.until(8000)
+    assert [price for _, _, price in world.news.priced] == [1500]
+
+
+async def test_a_price_that_a_host_sets_meanwhile_is_the_one_that_is_told(world: World) -> None:
+    await world.sale(opens_in_ms=-HOUR_MS, steps=[(900, 1500)])
+
+    async def sets() -> None:
+        await world.ledger.execute("UPDATE sale_items SET price_minor = 1700, prices = NULL")
+
+    world.valkey.meanwhile = sets
+    await world.windows.step()
+    assert [price for _, _, price in world.news.priced] == [1700]
+
+
+async def test_a_room_that_could_not_be_told_a_price_is_told_when_it_can_be(world: World) -> None:
+    sale = await world.sale(opens_in_ms=-HOUR_MS, steps=[(500, 1500)])
+    world.news.deaf = {sale.sale}
+    await world.until(12_000)
+    assert world.news.priced == []
+    world.news.deaf = set()
+    await world.until(15_000)
+    assert [price for _, _, price in world.news.priced] == [1500]
+
+
+async def test_prices_of_a_sale_in_no_room_or_that_a_host_closed_are_not_told(world: World) -> None:
+    await world.sale(opens_in_ms=-HOUR_MS, in_room=False, steps=[(500, 1500)])
+    await world.hold(await world.sale(opens_in_ms=-HOUR_MS, steps=[(500, 1500)]), "closed")
+    await world.until(4000)
+    assert world.news.priced == []

@@ -166,7 +166,7 @@ async def test_data_the_ledger_rejects_leaves_the_cursor_and_everything_else_as_
     ledger, token = await leased(floor)
     columns = one_order(floor, 1)
     bad = one_order(floor, 2, quantity=0)
-    for name in OrderColumns.__dataclass_fields__:
+    for name in OrderColumns.__dataclass_fields__.keys() - {"claims"}:
         getattr(columns, name).extend(getattr(bad, name))
     with pytest.raises(LedgerRejected):
         await ledger.apply_orders(Place(SHARD, 1, 0, 2, token), columns)

@@ -20,6 +20,7 @@ SALE = {
     "closes_at": "2026-01-01T21:00:00+08:00",
     "items": [ITEM],
 }
+AFTER = "2026-01-01T20:10:00+08:00"
 ORDER = {"sale": "sale_1", "sku": "tin", "quantity": 1}
 
 
@@ -82,7 +83,8 @@ def test_what_is_no_object_of_json_cannot_be_read(body: bytes) -> None:
         ({"viewer": "bob"}, "viewer"),
         ({"sub": "bob"}, "sub"),
         ({"status": "paid"}, "status"),
-        ({"coupon_claim": "clm_1"}, "coupon_claim"),
+        ({"coupon_claim": ""}, "coupon_claim"),
+        ({"coupon_claim": 7}, "coupon_claim"),
     ],
 )
 def test_a_wrong_order_names_the_field(changes: dict[str, Any], param: str) -> None:
@@ -118,7 +120,11 @@ def test_unknown_fields_are_ignored() -> None:
         (item(title="\x00"), "items[0].title"),
         (item(image_url="javascript:alert(1)"), "items[0].image_url"),
         (item(image_url="https://x.example/a b"), "items[0].image_url"),
-        (item(prices=[]), "items[0].prices"),
+        (item(prices=None), "items[0].prices"),
+        (item(prices=[{"from": AFTER, "price_minor": -1}]), "items[0].prices[0].price_minor"),
+        (item(prices=[{"price_minor": 1}]), "items[0].prices[0].from"),
+        (item(prices=[{"from": "20:00", "price_minor": 1}]), "items[0].prices[0].from"),
+        (item(prices=[{"from": AFTER, "price_minor": 1}] * 51), "items[0].prices"),
         ({**SALE, "items": [{"sku": "tin"}]}, "items[0].title"),
         ({**SALE, "currency": "cny"}, "currency"),
         ({**SALE, "currency": "CNY\n"}, "currency"),

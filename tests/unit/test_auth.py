@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.admission import auth
 from gateway.admission.auth import MAX_TTL_S, Authenticator
 from gateway.admission.tokens import mint_token
 from gateway.domain.caller import Role
@@ -41,6 +42,9 @@ class KeysOfTests:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.away = False
+        self.answers = asyncio.Event()
+        """Unset: it hangs."""
+        self.answers.set()
         self.keys = {
             key.kid: key
             for key in (
@@ -56,7 +60,9 @@ class KeysOfTests:
         await asyncio.sleep(0)
         if self.away:
             raise LedgerUnavailable
-        return self.keys.get(kid)
+        found = self.keys.get(kid)
+        await self.answers.wait()
+        return found
 
 
 @pytest.fixture
@@ -295,3 +301,65 @@ async def test_known_keys_go_on_while_the_ledger_is_away_and_unknown_ones_are_to
     assert keys.asked == ["viewers", "viewers"]
     with pytest.raises(Unavailable):
         await authenticator.verify(signed(STAFF_SECRET, kid="staff", role="host"))
+
+
+async def test_nobody_stands_long_before_a_ledger_that_hangs(
+    authenticator: Authenticator, keys: KeysOfTests, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "_ASK_WITHIN_S", 0.05)
+    token = signed()
+    await authenticator.verify(token)
+    keys.answers.clear()
+    clock.passed_s = 60
+    async with asyncio.timeout(2):
+        # A key that is known goes on, one that is not is told to come again.
+        assert await authenticator.verify(token)
+        with pytest.raises(Unavailable):
+            await authenticator.verify(signed(STAFF_SECRET, kid="staff", role="host"))
+    # While that question is open nobody waits for it a second time, and no other one is asked.
+    clock.passed_s = 120
+    monkeypatch.setattr(auth, "_ASK_WITHIN_S", 60)
+    async with asyncio.timeout(2):
+        assert await authenticator.verify(token)
+    assert keys.asked == ["viewers", "viewers", "staff"]
+
+
+async def test_an_answer_that_comes_late_still_counts(
+    authenticator: Authenticator, keys: KeysOfTests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "_ASK_WITHIN_S", 0.05)
+    keys.answers.clear()
+    with pytest.raises(Unavailable):
+        await authenticator.verify(signed())
+    keys.answers.set()
+    await asyncio.sleep(0)
+    assert await authenticator.verify(signed())
+    assert keys.asked == ["viewers"]
+
+
+async def test_who_leaves_while_a_key_is_asked_for_takes_it_from_nobody(
+    authenticator: Authenticator, keys: KeysOfTests
+) -> None:
+    keys.answers.clear()
+    first, second = (asyncio.create_task(authenticator.verify(signed(sub=sub))) for sub in ("ann", "bob"))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    keys.answers.set()
+    assert (await second).sub == "bob"
+    assert keys.asked == ["viewers"]
+
+
+async def test_what_was_read_before_a_change_was_told_is_read_again(
+    authenticator: Authenticator, keys: KeysOfTests
+) -> None:
+    token = signed()
+    keys.answers.clear()
+    waiting = asyncio.create_task(authenticator.verify(token))
+    await asyncio.sleep(0.01)
+    # The key goes while the answer that still has it is on its way.
+    del keys.keys["viewers"]
+    authenticator.forget("tins")
+    keys.answers.set()
+    await waiting
+    with pytest.raises(Unauthorized):
+        await authenticator.verify(token)

@@ -133,7 +133,8 @@ def test_steps_cover_every_sequence_number_once_and_in_order(sizes: list[int], m
         if isinstance(step, OrdersStep):
             assert 1 <= len(step) < most + 5
             assert step.orders.seqs == list(range(step.after + 1, step.last + 1))
-            assert {len(getattr(step.orders, each.name)) for each in fields(step.orders)} == {len(step)}
+            columns = [each.name for each in fields(step.orders) if each.name != "claims"]
+            assert {len(getattr(step.orders, name)) for name in columns} == {len(step)}
         else:
             assert isinstance(step, ActStep)
         covered += range(step.after + 1, step.last + 1)

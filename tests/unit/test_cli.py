@@ -1,11 +1,13 @@
+import itertools
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from gateway.cli.output import ExitCode, exit_code_of
+from gateway.cli.output import ExitCode, exit_code_of, print_table
 from gateway.errors import (
     Conflict,
     DataFolderInUse,
@@ -62,6 +64,18 @@ def test_every_verb_explains_itself_and_its_exit_codes_without_colour(
     assert "Exit codes:" in said and "\x1b" not in said
     for code in ExitCode:
         assert f"\n    {code.value}  " in said
+
+
+def test_a_verb_for_which_the_others_are_not_read_is_the_same_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    from gateway.__main__ import _GROUPS, build_app
+
+    whole = build_app()
+    for verb in itertools.chain(*_GROUPS.values()):
+        for app in (whole, build_app(verb)):
+            with pytest.raises(SystemExit):
+                app([verb, "--help"])
+        said = capsys.readouterr().out
+        assert said[: len(said) // 2] == said[len(said) // 2 :] and f" {verb} " in said
 
 
 @pytest.mark.parametrize(
@@ -148,3 +162,19 @@ def test_a_token_that_no_gateway_would_take_is_not_signed(claims: list[str]) -> 
 def test_a_shops_origins_are_set_or_emptied_and_not_both() -> None:
     said = peakgate("shop", "origins", "tins", "--set", "https://tins.example", "--none")
     assert (said.returncode, said.stdout) == (2, "") and "only one of them" in said.stderr
+
+
+def test_a_port_that_is_taken_is_said_without_a_traceback() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = peakgate("webhook", "listen", "--port", str(port))
+    assert ended.returncode == ExitCode.BAD_USAGE
+    [said] = ended.stderr.splitlines()
+    assert said.startswith(f"peakgate: cannot listen on 127.0.0.1:{port}: ") and "in use" in said
+
+
+def test_what_others_chose_cannot_speak_to_the_terminal_that_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("shop", "answer"), [("茶", "\x1b[2J\x9b31m no\n")])
+    shown = capsys.readouterr().out
+    assert "茶" in shown and "no" in shown and len(shown.splitlines()) == 2
+    assert not {"\x1b", "\x9b"} & set(shown)

@@ -1,6 +1,7 @@
 """What the pages of the contract show is what the code does: every address, every close code, every frame."""
 
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,15 +9,24 @@ import msgspec
 import pytest
 
 from gateway.api.problems import KINDS
+from gateway.api.routes.bookings import BookingRoutes
+from gateway.api.routes.coupons import CouponRoutes
+from gateway.api.routes.docs import DocsRoutes
 from gateway.api.routes.export import ExportRoutes
+from gateway.api.routes.figures import FigureRoutes
 from gateway.api.routes.health import HealthRoutes
+from gateway.api.routes.links import LinkRoutes
 from gateway.api.routes.moderation import ModerationRoutes
 from gateway.api.routes.orders import OrderRoutes
 from gateway.api.routes.payments import PaymentRoutes
+from gateway.api.routes.pickups import PickupRoutes
+from gateway.api.routes.preflight import PreflightRoutes
 from gateway.api.routes.rooms import RoomRoutes
 from gateway.api.routes.sales import SaleRoutes
 from gateway.api.routes.sandbox import SandboxRoutes
+from gateway.api.routes.webhooks import WebhookRoutes
 from gateway.domain.comment import CommentOutcome
+from gateway.domain.coupon import ClaimOutcome, ClaimState
 from gateway.domain.order import OrderOutcome, OrderStatus
 from gateway.wire import frames
 from gateway.wire.close_codes import CloseCode
@@ -26,14 +36,22 @@ ROOT: Final = Path(__file__).resolve().parent.parent.parent / "gateway"
 API: Final = (ROOT / "api" / "README.md").read_text(encoding="utf-8")
 WIRE: Final = (ROOT / "wire" / "README.md").read_text(encoding="utf-8")
 PARTS: Final[tuple[Any, ...]] = (
+    BookingRoutes,
+    CouponRoutes,
+    DocsRoutes,
     ExportRoutes,
+    FigureRoutes,
     HealthRoutes,
+    LinkRoutes,
     ModerationRoutes,
     OrderRoutes,
     PaymentRoutes,
+    PickupRoutes,
+    PreflightRoutes,
     RoomRoutes,
     SaleRoutes,
     SandboxRoutes,
+    WebhookRoutes,
 )
 SHOWN: Final = re.findall(r"^([<>]) (\{.*\})$", WIRE, re.MULTILINE)
 
@@ -59,8 +77,8 @@ def test_every_error_code_and_every_close_code_is_told() -> None:
     assert told == {int(code) for code in CloseCode} - {CloseCode.NO_STATUS, CloseCode.ABNORMAL}
 
 
-@pytest.mark.parametrize("words", [CommentOutcome, OrderOutcome, OrderStatus])
-def test_every_outcome_and_state_is_told(words: type[CommentOutcome | OrderOutcome | OrderStatus]) -> None:
+@pytest.mark.parametrize("words", [CommentOutcome, OrderOutcome, OrderStatus, ClaimOutcome, ClaimState])
+def test_every_outcome_and_state_is_told(words: type[StrEnum]) -> None:
     assert {word for word in words if f"`{word}`" not in WIRE} == set()
 
 

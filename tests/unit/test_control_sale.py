@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -13,14 +13,13 @@ from gateway.errors import (
     Conflict,
     Forbidden,
     HotUnavailable,
-    Invalid,
     LedgerUnavailable,
     NotFound,
     OutcomeUnknown,
     ShardClosed,
     StockInUse,
 )
-from gateway.flows import control_sale
+from gateway.flows import in_force
 from gateway.flows.control_sale import ControlSale
 from gateway.flows.recent import Recent
 from gateway.flows.sales import Sales
@@ -79,7 +78,6 @@ class Everything:
         self.clock = ServerTime()
         self.readable = True
         self.refused: set[int] = set()
-        self.news: list[tuple[str, int]] = []
         self.states: list[SaleState] = []
         self.moved: list[int] = []
 
@@ -102,9 +100,6 @@ class Everything:
         if not self.readable and self.acts:
             raise LedgerUnavailable
         return SALE if asked[0] == 7 else None
-
-    async def prices(self, sale: Sale, prices: Sequence[tuple[str, int]]) -> None:
-        self.news += prices
 
     async def state(self, sale: Sale, state: SaleState) -> None:
         self.states.append(state)
@@ -159,7 +154,7 @@ class Everything:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_sale, "_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(in_force, "_PAUSES_S", (0.0, 0.0))
 
 
 async def test_an_act_is_answered_once_the_ledger_has_it_and_everybody_is_told() -> None:
@@ -262,35 +257,6 @@ async def test_a_stock_change_that_the_ledger_could_not_take_is_no_success() -> 
     everything.answers = [(2, 0, True)]
     with pytest.raises(StockInUse):
         await everything.control().change_stock(HOST, "sale_7", "tin", add=-5, reason="lost", key="k")
-
-
-async def test_prices_are_acts_in_their_turn() -> None:
-    everything = Everything([(1, 5, False), (1, 6, False)])
-    await everything.control().change_prices(HOST, "sale_7", {"tin": 1500})
-    assert [(act["act"], act["item_no"], act["value"], act["key"]) for act in everything.acts] == [
-        (Act.PRICE, 1, 1500, "")
-    ]
-    assert everything.waited == [(0, 1, 5)]
-    assert everything.told == [bus.SaleChanged(7)]
-    assert everything.news == [("tin", 1500)]
-
-
-async def test_a_price_of_no_item_or_under_the_floor_asks_nobody() -> None:
-    everything = Everything()
-    for sku, price in (("cup", 1), ("tin", -1)):
-        with pytest.raises(Invalid) as refused:
-            await everything.control().change_prices(HOST, "sale_7", {sku: price})
-        assert (refused.value.param or "").startswith("items[0].")
-    assert everything.acts == []
-
-
-async def test_a_price_that_the_ledger_could_not_take_is_no_success() -> None:
-    everything = Everything()
-    everything.refused = {5}
-    with pytest.raises(Conflict):
-        await everything.control().change_prices(HOST, "sale_7", {"tin": 1500})
-    assert everything.told == [bus.SaleChanged(7)]
-    assert everything.news == []
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.CLERK, Role.SERVICE])

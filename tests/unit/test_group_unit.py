@@ -5,12 +5,15 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.domain.coupon import COUPONS_A_GROUP, ClaimAnswer, ClaimOutcome, ClaimRequest
+from gateway.domain.ids import ClaimPlace
 from gateway.domain.order import DECIDE_WITHIN_S, OrderAnswer, OrderOutcome, OrderRequest
 from gateway.errors import GatewayError, HotUnavailable, OutcomeUnknown, Overloaded, ShardClosed, Unavailable
 from gateway.hot.group import CALLS_IN_FLIGHT, GroupCalls
 from tests.support.fake_clock import ShiftedClock
 
 RESERVED = OrderAnswer(OrderOutcome.RESERVED)
+CLAIMED, GONE = ClaimAnswer(ClaimOutcome.CLAIMED), ClaimAnswer(ClaimOutcome.GONE)
 
 
 class Decider:
@@ -49,7 +52,14 @@ class Waiting:
         self._made = 0
         self._told = asyncio.Condition()
 
-    def request(self, key: str, *, sale_no: int = 7, answer: Callable[[object], None] | None = None) -> OrderRequest:
+    def request(
+        self,
+        key: str,
+        *,
+        sale_no: int = 7,
+        coupon_no: int = 0,
+        answer: Callable[[object], None] | None = None,
+    ) -> OrderRequest:
         self._made += 1
         return OrderRequest(
             sale_no=sale_no,
@@ -62,6 +72,7 @@ class Waiting:
             extra="",
             arrived_s=self._clock.monotonic(),
             answer=answer or (lambda given: self._answer(key, given)),
+            claim=ClaimPlace(0, coupon_no, 1, 1) if coupon_no else None,
         )
 
     def _answer(self, key: str, given: OrderAnswer | Exception) -> None:
@@ -164,6 +175,63 @@ async def test_a_full_queue_refuses_the_next_order_and_keeps_the_others(
         assert set((await waiting.all()).values()) == {RESERVED}
         assert refused.answers == {}
     assert "one too many" not in [key for group in decider.groups for key in group]
+
+
+async def test_orders_of_more_coupons_than_a_call_takes_go_into_the_next_one_in_their_order(
+    decider: Decider, clock: ShiftedClock, waiting: Waiting
+) -> None:
+    decider.gate.clear()
+    async with running(decider, clock, group_max=100) as groups:
+        groups.submit(waiting.request("first"))
+        await decider.was_asked(1)
+        for at in range(COUPONS_A_GROUP):
+            groups.submit(waiting.request(f"a{at}", coupon_no=at + 1))
+        groups.submit(waiting.request("none"))
+        groups.submit(waiting.request("one of them again", coupon_no=3))
+        groups.submit(waiting.request("one too many", coupon_no=99))
+        groups.submit(waiting.request("behind it"))
+        decider.gate.set()
+        assert set((await waiting.all()).values()) == {RESERVED}
+    _, full, rest = decider.groups
+    assert full == [*(f"a{at}" for at in range(COUPONS_A_GROUP)), "none", "one of them again"]
+    assert rest == ["one too many", "behind it"]
+
+
+async def test_claims_are_grouped_by_their_coupon_and_what_was_claimed_after_a_lost_reply_stands(
+    clock: ShiftedClock,
+) -> None:
+    """A reply was lost: what was claimed stands at once, a refusal only when its time is over."""
+
+    class Claims:
+        def __init__(self) -> None:
+            self.asked: list[tuple[int, list[str]]] = []
+
+        async def decide(self, coupon_no: int, group: Sequence[ClaimRequest]) -> list[ClaimAnswer | GatewayError]:
+            self.asked.append((coupon_no, [request.key for request in group]))
+            if len(self.asked) == 1:
+                raise HotUnavailable("the reply was lost")
+            clock.advance(DECIDE_WITHIN_S / 2)
+            return [CLAIMED if request.key == "a" else GONE for request in group]
+
+    claims, answers = Claims(), {}
+    groups = GroupCalls[ClaimRequest](decider=claims, clock=clock, group_max=8, queue_max=8)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(groups.run())
+        await asyncio.sleep(0)
+        for key in "ab":
+            groups.submit(
+                ClaimRequest(
+                    viewer="vw_1",
+                    key=key,
+                    coupon_no=31,
+                    arrived_s=clock.monotonic(),
+                    answer=lambda answer, key=key: answers.setdefault(key, answer),  # type: ignore[misc]
+                )
+            )
+        await asyncio.wait_for(groups.drained(), 10)
+        task.cancel()
+    assert claims.asked == [(31, ["a", "b"]), (31, ["a", "b"]), (31, ["b"])]
+    assert answers == {"a": CLAIMED, "b": GONE}
 
 
 async def test_one_sales_slow_call_holds_up_no_other_sale(

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.ids import IdMint, OrderPlace
+from gateway.domain.ids import ClaimPlace, IdMint, OrderPlace
 
 MINT = IdMint(b"k" * 32)
 
@@ -17,6 +17,23 @@ def test_an_order_id_says_the_place_it_was_made_for(place: tuple[int, int, int, 
     order = MINT.order(*place)
     assert len(order) == 28
     assert MINT.read_order(order) == OrderPlace(*place)
+
+
+@given(places)
+def test_a_claim_id_says_the_place_it_was_made_for_and_is_no_order_id(place: tuple[int, int, int, int]) -> None:
+    claim = MINT.claim(*place)
+    assert len(claim) == 28
+    assert MINT.read_claim(claim) == ClaimPlace(*place)
+    assert MINT.read_order(claim) is None
+    assert MINT.read_claim(MINT.order(*place)) is None
+
+
+@given(instants_ms, numbers)
+def test_a_coupon_id_says_its_number_and_is_no_sale_id(at_ms: int, number: int) -> None:
+    coupon = MINT.coupon(at_ms, number)
+    assert MINT.read_coupon(coupon) == number
+    assert MINT.read_sale(coupon) is None
+    assert MINT.read_coupon(f"{coupon}0") is None
 
 
 @given(instants_ms, numbers)

@@ -7,7 +7,9 @@ from gateway.api.problems import KINDS, problem_response, public_error
 from gateway.api.replies import instant, item_reply, order_reply, outcome_reply, reserved_reply, room_reply, sale_reply
 from gateway.api.routes.export import safe_cell
 from gateway.domain.ids import OrderId, RoomId, SaleId, Sku
+from gateway.domain.links import Link
 from gateway.domain.order import Order, OrderAnswer, OrderOutcome, OrderStatus
+from gateway.domain.pickup import Pickup
 from gateway.domain.room import Room, RoomState
 from gateway.domain.sale import Item, ItemCounts, Sale, SaleHold, SaleState, StockDisplay
 from gateway.errors import (
@@ -160,12 +162,43 @@ def test_staff_learn_whose_order_it_is_and_a_refused_one_says_why() -> None:
     assert "pay_by" not in told
 
 
+def test_who_brought_the_viewer_is_for_staff_and_nobody_refers_themselves() -> None:
+    link = Link(ref="ref_1", source="article", referrer="ben", guide="g-7")
+    credited = order(extra='{"ref":"ref_1"}', link=link)
+    own = order(extra='{"ref":"ref_1"}', link=msgspec.structs.replace(link, referrer="ann"))
+    to_viewer = shown(order_reply(credited, sale(), to_staff=False))
+    assert to_viewer["ref"] == "ref_1"
+    assert {"source", "referrer", "guide"}.isdisjoint(to_viewer)
+    told = shown(order_reply(credited, sale(), to_staff=True))
+    assert (told["source"], told["referrer"], told["guide"]) == ("article", "ben", "g-7")
+    told = shown(order_reply(own, sale(), to_staff=True))
+    assert (told["source"], told["guide"], "referrer" in told) == ("article", "g-7", False)
+
+
+@pytest.mark.parametrize(("wish", "place"), [("true", {}), ('"Front desk"', {"place": "Front desk"})])
+def test_a_pickup_shows_its_place_before_the_payment_and_its_code_after_it(wish: str, place: dict[str, str]) -> None:
+    extra = f'{{"pickup":{wish}}}'
+    assert shown(order_reply(order(extra=extra), sale(), to_staff=False))["pickup"] == place
+    given = Pickup("ABCDEFGHJK")
+    assert shown(order_reply(order(extra=extra, pickup=given), sale(), to_staff=False))["pickup"] == {
+        **place,
+        "code": "ABCDE-FGHJK",
+    }
+    redeemed = Pickup("ABCDEFGHJK", redeemed_at_ms=1_767_268_801_005, redeemed_by="till-1")
+    told = {**place, "code": "ABCDE-FGHJK", "redeemed_at": "2026-01-01T12:00:01.005Z"}
+    collected = order(extra=extra, pickup=redeemed)
+    assert shown(order_reply(collected, sale(), to_staff=False))["pickup"] == told
+    assert shown(order_reply(collected, sale(), to_staff=True))["pickup"] == {**told, "redeemed_by": "till-1"}
+    assert "pickup" not in shown(order_reply(order(), sale(), to_staff=True))
+
+
 def test_a_reserved_order_looks_like_every_other() -> None:
     answer = OrderAnswer(
         OrderOutcome.RESERVED, order=OrderId("ord_1"), price_minor=1900, amount_minor=3800, at_ms=1_767_268_801_005
     )
-    reserved = order(status=OrderStatus.RESERVED, pay_by_ms=None, extra='{"ref":"r","meta":[1]}')
-    told = reserved_reply(answer, sale(), sku="tin", quantity=2, ref="r", meta=[1])
+    extra = '{"ref":"r","meta":[1],"pickup":"Front desk"}'
+    reserved = order(status=OrderStatus.RESERVED, pay_by_ms=None, extra=extra)
+    told = reserved_reply(answer, sale(), sku="tin", quantity=2, ref="r", meta=[1], pickup="Front desk")
     assert shown(told) == shown(order_reply(reserved, sale(), to_staff=False))
 
 
@@ -271,6 +304,7 @@ def test_every_code_of_the_contract_has_a_status() -> None:
         "stock_in_use": 409,
         "amount_mismatch": 409,
         "not_confirmed": 409,
+        "already_redeemed": 409,
         "key_reused": 422,
         "too_large": 413,
         "unsupported": 415,

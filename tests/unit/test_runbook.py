@@ -14,7 +14,7 @@ ALARMS = {"critical", "error", "exception"}
 # Where the event is not written in the call: the module, and what it logs there.
 ELSEWHERE = {
     "gateway/keeper/rebuild.py": {"shard_lost"},
-    "gateway/writer/writer.py": {"entry_parked", "order_parked"},
+    "gateway/writer/steps.py": {"entry_parked", "order_parked", "claim_parked"},
 }
 
 

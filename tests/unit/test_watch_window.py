@@ -7,13 +7,15 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
+from gateway.domain.coupon import Coupon
 from gateway.domain.ids import IdMint, RoomId, SaleId, Sku
 from gateway.domain.room import Room
-from gateway.domain.sale import Item, ItemCounts, Sale, SaleHold, StockDisplay
+from gateway.domain.sale import Item, ItemCounts, PriceStep, Sale, SaleHold, StockDisplay
 from gateway.errors import HotUnavailable, LedgerUnavailable
 from gateway.flows import last_known
 from gateway.flows.room_book import RoomBook
 from gateway.flows.watch import WatchRoom
+from tests.support.coupons import coupon
 from tests.support.fake_clock import FakeClock
 from tests.support.members import ROOM
 
@@ -41,6 +43,23 @@ def sale(sale_no: int, *, retired: bool = False) -> Sale:
     )
 
 
+class Shelf:
+    """Coupons of the room, and the copies left of each on either shard."""
+
+    def __init__(self) -> None:
+        self.coupons: list[Coupon] = []
+        self.copies: dict[int, int | None] = {}
+        self.away = False
+
+    async def of_room(self, room_no: int) -> list[Coupon]:
+        return self.coupons
+
+    async def left(self, coupon_nos: Sequence[int]) -> list[int | None]:
+        if self.away:
+            raise HotUnavailable
+        return [self.copies.get(coupon_no) for coupon_no in coupon_nos]
+
+
 class Stores:
     """The ledger, and both shards on Valkey: `left` by sale number. A ledger that hangs answers once it may."""
 
@@ -54,6 +73,7 @@ class Stores:
         self.calls: list[list[int]] = []
         self.clock = FakeClock()
         rest = cast(Any, None)
+        self.shelf = Shelf()
         self.watch = WatchRoom(
             rooms=RoomBook(rooms=self, mint=MINT, clock=self.clock),
             sales=self,
@@ -61,6 +81,10 @@ class Stores:
             counters={0: self, 1: self},
             hot={0: self, 1: self},
             reader=rest,
+            coupons=self.shelf,
+            coupon_book=rest,
+            copies={0: self.shelf, 1: self.shelf},
+            claims=rest,
             watch=rest,
             mint=MINT,
             id_key=bytes(32),
@@ -97,7 +121,7 @@ class Stores:
     async def window(self) -> list[tuple[str, int | None]]:
         """Of each sale what is left."""
         async with asyncio.timeout(2):
-            _, sales = await self.watch.window(SHOWN)
+            _, sales, _ = await self.watch.window(SHOWN)
         return [(sale["sale"], sale["items"][0].get("left")) for sale in sales]
 
 
@@ -152,3 +176,31 @@ async def test_while_the_ledger_is_away_a_room_that_was_never_shown_has_no_sales
     assert await stores.window() == []
     stores.ledger_away = False
     assert len(await stores.window()) == 4
+
+
+async def test_of_the_coupons_those_that_can_be_claimed_now_are_shown_with_what_is_left(stores: Stores) -> None:
+    now_ms = stores.clock.now_ms()
+    open_from = {"claim_from_ms": now_ms - 1, "claim_until_ms": now_ms + 1000, "valid_until_ms": now_ms + 2000}
+    stores.shelf.coupons = [
+        coupon(coupon_no=1, coupon="cpn_1", shard=0, **open_from),
+        coupon(coupon_no=2, coupon="cpn_2", shard=1, **open_from),
+        coupon(coupon_no=3, coupon="cpn_gone", shard=1, **open_from),
+        coupon(coupon_no=4, coupon="cpn_unknown", shard=1, **open_from),
+        coupon(coupon_no=5, coupon="cpn_later", shard=1, **{**open_from, "claim_from_ms": now_ms + 500}),
+        coupon(coupon_no=6, coupon="cpn_by_a_drop", shard=1, **{**open_from, "claim_from_ms": None}),
+        coupon(coupon_no=7, coupon="cpn_over", shard=1, **{**open_from, "claim_until_ms": now_ms}),
+    ]
+    stores.shelf.copies = {1: 7, 2: 1, 3: 0, 4: None, 5: 5, 6: 5, 7: 5}
+    window = await stores.watch.window(SHOWN)
+    assert [(each["coupon"], each["left"]) for each in window.coupons] == [("cpn_1", 7), ("cpn_2", 1)]
+    assert window.coupons[0]["claim_until_ms"] == now_ms + 1000
+    stores.shelf.away = True
+    assert (await stores.watch.window(SHOWN)).coupons == []
+
+
+async def test_an_item_is_shown_at_the_price_that_is_in_force(stores: Stores) -> None:
+    now_ms = stores.clock.now_ms()
+    plan = (PriceStep(now_ms - 10, 900), PriceStep(now_ms, 800), PriceStep(now_ms + 1, 700))
+    stores.sales = [replace(sale(1), items=(replace(sale(1).items[0], prices=plan),))]
+    [shown] = (await stores.watch.window(SHOWN)).sales
+    assert shown["items"][0]["price_minor"] == 800

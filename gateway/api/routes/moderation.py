@@ -19,7 +19,10 @@ from gateway.api.room_messages import (
     word_of,
 )
 from gateway.api.room_replies import (
+    ActReply,
+    AnnouncementReply,
     BanReply,
+    ChatReply,
     MuteReply,
     PinReply,
     WordReply,
@@ -46,23 +49,69 @@ class ModerationRoutes:
 
     def routes(self) -> Iterable[Route]:
         room = "/v1/rooms/{room}"
-        for method, path, handler in (
-            ("POST", f"{room}/announcements", self.announce),
-            ("PUT", f"{room}/pin", self.pin),
-            ("DELETE", f"{room}/pin", self.unpin),
-            ("PATCH", f"{room}/chat", self.change_chat),
-            ("PUT", f"{room}/mutes/{{viewer}}", self.mute),
-            ("DELETE", f"{room}/mutes/{{viewer}}", self.unmute),
-            ("PUT", f"{room}/bans/{{viewer}}", self.ban),
-            ("DELETE", f"{room}/bans/{{viewer}}", self.unban),
-            ("GET", f"{room}/words", self.words),
-            ("PUT", f"{room}/words/{{word}}", self.ban_word),
-            ("DELETE", f"{room}/words/{{word}}", self.allow_word),
-            ("DELETE", f"{room}/comments/{{comment}}", self.retract),
-            ("DELETE", f"{room}/viewers/{{viewer}}/comments", self.retract_all),
-            ("GET", "/v1/acts", self.acts),
+        yield Route(
+            "POST",
+            f"{room}/announcements",
+            self.announce,
+            Audience.HOSTS,
+            about="Tells everybody in the room something.",
+            takes=NewAnnouncement,
+            gives={201: AnnouncementReply},
+            refuses=("conflict",),
+            keyed=True,
+        )
+        yield Route(
+            "PATCH",
+            f"{room}/chat",
+            self.change_chat,
+            Audience.HOSTS,
+            about="Slow mode, and whether there are comments at all; what is left out stays.",
+            takes=ChangedChat,
+            gives={200: ChatReply},
+            refuses=("conflict",),
+        )
+        for method, path, handler, about, takes, gives in (
+            ("PUT", "pin", self.pin, "Pins an item or a comment; one thing at a time.", NewPin, PinReply),
+            ("DELETE", "pin", self.unpin, "Nothing is pinned any more.", None, None),
+            ("PUT", "mutes/{viewer}", self.mute, "The viewer says nothing for a while.", NewMute, MuteReply),
+            ("DELETE", "mutes/{viewer}", self.unmute, "The viewer may speak again.", None, None),
+            ("PUT", "bans/{viewer}", self.ban, "The viewer's sockets end, and none begins.", NewBan | None, BanReply),
+            ("DELETE", "bans/{viewer}", self.unban, "Lifts a ban, one of the whole shop too.", None, None),
+            ("PUT", "words/{word}", self.ban_word, "Comments with the word are refused.", NewBan | None, WordReply),
+            ("DELETE", "words/{word}", self.allow_word, "Allows the word again, in the shop too.", None, None),
+            ("DELETE", "comments/{comment}", self.retract, "Nobody is shown the comment any more.", None, None),
+            ("DELETE", "viewers/{viewer}/comments", self.retract_all, "All the viewer has said so far.", None, None),
         ):
-            yield Route(method, path, handler, Audience.HOSTS)
+            yield Route(
+                method,
+                f"{room}/{path}",
+                handler,
+                Audience.HOSTS,
+                about=about,
+                takes=takes,
+                gives={204: None} if gives is None else {200: gives},
+                refuses=("conflict",),
+            )
+        yield Route(
+            "GET",
+            f"{room}/words",
+            self.words,
+            Audience.HOSTS,
+            about="The banned words of the room and of the shop, newest first.",
+            gives={200: PageReply[WordReply]},
+            query=("limit", "after"),
+        )
+        yield Route(
+            "GET",
+            "/v1/acts",
+            self.acts,
+            Audience.HOSTS,
+            about="Who did what in a room and its sales, when, before and after; newest first.",
+            gives={200: PageReply[ActReply]},
+            refuses=("not_found",),
+            query=("room", "limit", "after"),
+            needs=("room",),
+        )
 
     async def announce(self, request: web.Request) -> web.Response:
         caller, room = await self._host(request)

@@ -25,6 +25,7 @@ from gateway.domain.order import Order, OrderAnswer, OrderOutcome, OrderStatus
 from gateway.domain.payment import Payment
 from gateway.errors import GatewayError, Invalid, NotFound
 from gateway.flows.cancel_order import CancelOrder
+from gateway.flows.order_people import OrderPeople
 from gateway.flows.orders import OrderReader
 from gateway.flows.payments import Payments
 from gateway.flows.place_order import PlaceOrder
@@ -45,10 +46,12 @@ class OrderRoutes:
         reader: OrderReader,
         cancelling: CancelOrder,
         payments: Payments,
+        people: OrderPeople,
         book: SaleBook,
     ) -> None:
         self._callers = callers
         self._orders = orders
+        self._people = people
         self._reader = reader
         self._cancelling = cancelling
         self._payments = payments
@@ -56,12 +59,66 @@ class OrderRoutes:
         self._waiting = 0
 
     def routes(self) -> Iterable[Route]:
-        yield Route("POST", "/v1/orders", self.place, Audience.VIEWERS)
-        yield Route("GET", "/v1/orders", self.listed, Audience.ANY)
-        yield Route("GET", "/v1/orders/by-key/{key}", self.by_key, Audience.VIEWERS)
-        yield Route("GET", "/v1/orders/{order}", self.by_id, Audience.ANY)
-        yield Route("POST", "/v1/orders/{order}/cancel", self.cancel, Audience.VIEWERS)
-        yield Route("GET", "/v1/sales/{sale}/orders", self.of_sale, Audience.HOSTS)
+        order = {200: OrderReply | LostOrderReply}
+        yield Route(
+            "POST",
+            "/v1/orders",
+            self.place,
+            Audience.VIEWERS,
+            about="Asks for units: 201 holds them, 200 says why not. `Prefer: wait=N` answers once it is confirmed.",
+            takes=NewOrder,
+            gives={201: OutcomeReply, 200: OutcomeReply},
+            refuses=("not_found",),
+            keyed=True,
+            headers=("Prefer",),
+        )
+        yield Route(
+            "GET",
+            "/v1/orders",
+            self.listed,
+            Audience.ANY,
+            about="A viewer's own orders, newest first; for the shop's backend all of the shop, oldest first.",
+            gives={200: PageReply[OrderReply | LostOrderReply]},
+            query=("limit", "after"),
+            roles=(Role.VIEWER, Role.SERVICE),
+        )
+        yield Route(
+            "GET",
+            "/v1/orders/by-key/{key}",
+            self.by_key,
+            Audience.VIEWERS,
+            about="The order that an idempotency key holds; 404: nothing yet, so repeat with it.",
+            gives=order,
+            refuses=("bad_request",),
+            query=("sale",),
+            needs=("sale",),
+        )
+        yield Route(
+            "GET",
+            "/v1/orders/{order}",
+            self.by_id,
+            Audience.ANY,
+            about="An order: a viewer's own; for staff any of the shop, with `sub` and `payments`.",
+            gives=order,
+        )
+        yield Route(
+            "POST",
+            "/v1/orders/{order}/cancel",
+            self.cancel,
+            Audience.VIEWERS,
+            about="Gives an own, confirmed and unpaid order back.",
+            gives=order,
+            refuses=("conflict", "not_confirmed"),
+        )
+        yield Route(
+            "GET",
+            "/v1/sales/{sale}/orders",
+            self.of_sale,
+            Audience.HOSTS,
+            about="The orders of a sale, oldest first.",
+            gives={200: PageReply[OrderReply | LostOrderReply]},
+            query=("status", "limit", "after"),
+        )
 
     async def place(self, request: web.Request) -> web.Response:
         caller = await self._callers.of(request, Role.VIEWER)
@@ -74,8 +131,10 @@ class OrderRoutes:
             quantity=body.quantity,
             key=key,
             expect_amount_minor=body.expect_amount_minor,
+            coupon_claim=body.coupon_claim,
             ref=body.ref,
             meta=body.meta,
+            pickup=body.pickup,
         )
         if answer.order is None:
             return json_reply(outcome_reply(answer))
@@ -127,11 +186,22 @@ class OrderRoutes:
         """The order as it stands: just reserved, or whatever became of the one that the key holds already."""
         if answer.replayed and answer.order is not None:
             order = await self._reader.by_id(caller, answer.order)
-            return (await self._shown(caller, [order]))[0]
+            shown = (await self._shown(caller, [order]))[0]
+            if isinstance(shown, OrderReply) and shown.coupon_claim is None:
+                # Before the ledger has it the stream knows its place only; the same key means the same claim.
+                shown.coupon_claim = body.coupon_claim
+            return shown
         # The sale was known to whoever placed the order, however long ago it was read.
         sale = self._book.cached(caller.shop, body.sale) or await self._book.get(caller.shop, body.sale)
         return reserved_reply(
-            answer, sale, sku=body.sku, quantity=body.quantity, ref=body.ref or caller.ref, meta=body.meta
+            answer,
+            sale,
+            sku=body.sku,
+            quantity=body.quantity,
+            ref=self._orders.ref_for(caller, body.ref),
+            meta=body.meta,
+            pickup=body.pickup,
+            coupon_claim=body.coupon_claim,
         )
 
     async def _confirmed(self, caller: Caller, order_id: OrderId, wait: int) -> OrderReply | LostOrderReply | None:
@@ -160,6 +230,7 @@ class OrderRoutes:
             if sale is None:
                 raise NotFound("There is no such sale.")
             sales[sale_no] = sale
+        orders = await self._people.of(orders, to_staff=caller.is_staff)
         return [
             shown_reply(order, sales[order.sale_no], to_staff=caller.is_staff, payments=payments) for order in orders
         ]

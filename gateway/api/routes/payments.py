@@ -1,6 +1,7 @@
 """Addresses of money: a viewer pays, the shop's backend reports, providers tell."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 from aiohttp import web
 
@@ -9,39 +10,105 @@ from gateway.api.callers import Callers
 from gateway.api.messages import ReportedPayment, ReportedRefund, instant_ms
 from gateway.api.middleware import Audience
 from gateway.api.replies import (
+    LostOrderReply,
+    NoticeReply,
+    OrderReply,
+    OwedPaymentReply,
     PageReply,
+    PayingReply,
     UnknownOrderReply,
     json_reply,
     owed_reply,
     paying_reply,
     payment_reply,
-    plain,
     shown_reply,
 )
 from gateway.api.routes import Route
 from gateway.domain.caller import Caller, Role
 from gateway.errors import GatewayError, Invalid, NotFound, OutcomeUnknown, Unauthorized
+from gateway.flows.order_people import OrderPeople
 from gateway.flows.pay import PayOrder
 from gateway.flows.payments import Payments, Reported
 from gateway.flows.sale_book import SaleBook
 from gateway.metrics import NOTICES
-from gateway.payments.notices import MAX_NOTICE_BYTES, check_signature, read_notice, signature_of
+from gateway.payments.notices import HEADERS, MAX_NOTICE_BYTES, NoticeBody, check_signature, read_notice, signature_of
 
 
 class PaymentRoutes:
-    def __init__(self, *, callers: Callers, pay: PayOrder, payments: Payments, book: SaleBook, max_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        callers: Callers,
+        pay: PayOrder,
+        payments: Payments,
+        people: OrderPeople,
+        book: SaleBook,
+        max_bytes: int,
+    ) -> None:
         self._callers = callers
         self._pay = pay
         self._payments = payments
+        self._people = people
         self._book = book
         self._max_bytes = max_bytes
 
     def routes(self) -> Iterable[Route]:
-        yield Route("POST", "/v1/orders/{order}/pay", self.pay, Audience.VIEWERS)
-        yield Route("POST", "/v1/orders/{order}/payments", self.report_payment, Audience.HOSTS)
-        yield Route("POST", "/v1/orders/{order}/refunds", self.report_refund, Audience.HOSTS)
-        yield Route("GET", "/v1/payments", self.owed, Audience.HOSTS)
-        yield Route("POST", "/v1/payments/{shop}/{provider}/webhook", self.notice, Audience.PROVIDERS)
+        reported = {200: OrderReply | LostOrderReply | UnknownOrderReply}
+        yield Route(
+            "POST",
+            "/v1/orders/{order}/pay",
+            self.pay,
+            Audience.VIEWERS,
+            about="Starts the payment of an own order at the shop's provider, or returns the one that runs.",
+            gives={200: PayingReply},
+            refuses=("conflict", "not_confirmed"),
+        )
+        yield Route(
+            "POST",
+            "/v1/orders/{order}/payments",
+            self.report_payment,
+            Audience.HOSTS,
+            about="Reports money that the shop has taken itself; the order is shown with what is known of its money.",
+            takes=ReportedPayment,
+            gives=reported,
+            refuses=("conflict", "amount_mismatch", "not_confirmed"),
+            keyed=True,
+            roles=(Role.SERVICE,),
+        )
+        yield Route(
+            "POST",
+            "/v1/orders/{order}/refunds",
+            self.report_refund,
+            Audience.HOSTS,
+            about="Reports money that the shop has given back.",
+            takes=ReportedRefund,
+            gives=reported,
+            refuses=("conflict", "amount_mismatch", "not_confirmed"),
+            keyed=True,
+            roles=(Role.SERVICE,),
+        )
+        yield Route(
+            "GET",
+            "/v1/payments",
+            self.owed,
+            Audience.HOSTS,
+            about="What the shop is to give back.",
+            gives={200: PageReply[OwedPaymentReply]},
+            query=("state", "limit", "after"),
+            needs=("state",),
+            roles=(Role.SERVICE, Role.HOST),
+        )
+        yield Route(
+            "POST",
+            "/v1/payments/{shop}/{provider}/webhook",
+            self.notice,
+            Audience.PROVIDERS,
+            about="A provider's signed notice (Standard Webhooks) of a payment or a refund; a repeat changes nothing.",
+            takes=NoticeBody,
+            gives={200: NoticeReply},
+            refuses=("unauthorized", "conflict", "amount_mismatch", "not_confirmed"),
+            headers=HEADERS,
+        )
 
     async def pay(self, request: web.Request) -> web.Response:
         caller = await self._callers.of(request, Role.VIEWER)
@@ -97,12 +164,13 @@ class PaymentRoutes:
         except GatewayError:
             NOTICES.labels("unreadable").inc()
             raise
+        outcome: Literal["taken", "known", "ignored"]
         if notice is None:
             outcome = "ignored"
         else:
             outcome = "known" if await self._payments.take_notice(shop, notice) else "taken"
         NOTICES.labels(outcome).inc()
-        return plain({"outcome": outcome})
+        return json_reply(NoticeReply(outcome=outcome))
 
     async def _shown(self, caller: Caller, order_id: str, reported: Reported) -> web.Response:
         """The order with what is known of its money."""
@@ -113,6 +181,7 @@ class PaymentRoutes:
         sale = await self._book.by_no(order.sale_no)
         if sale is None:
             raise OutcomeUnknown from NotFound("There is no such sale.")
+        (order,) = await self._people.of([order], to_staff=caller.is_staff)
         return json_reply(
             shown_reply(order, sale, to_staff=caller.is_staff, payments=reported.payments), replayed=reported.replayed
         )

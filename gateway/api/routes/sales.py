@@ -8,31 +8,93 @@ from gateway.api.bodies import page_of, read_body, required_key
 from gateway.api.callers import Callers
 from gateway.api.messages import ChangedSale, ChangedStock, NewSale
 from gateway.api.middleware import Audience, Handler
-from gateway.api.replies import PageReply, item_reply, json_reply, sale_reply
+from gateway.api.replies import ItemReply, PageReply, SaleReply, item_reply, json_reply, sale_reply
 from gateway.api.routes import Route
 from gateway.domain.acts import Act
 from gateway.domain.caller import Role
+from gateway.flows.change_sale import ChangeSale
 from gateway.flows.control_sale import ControlSale
 from gateway.flows.sales import Sales
 
-_ACTS = (Act.OPEN, Act.PAUSE, Act.RESUME, Act.CLOSE)
+_ACTS = {
+    Act.OPEN: "Opens the sale now, whenever it was to open.",
+    Act.PAUSE: "Nothing is sold until it is resumed.",
+    Act.RESUME: "Sells again.",
+    Act.CLOSE: "Ends the sale; closed is final.",
+}
 
 
 class SaleRoutes:
-    def __init__(self, *, callers: Callers, sales: Sales, control: ControlSale, max_bytes: int) -> None:
+    def __init__(
+        self, *, callers: Callers, sales: Sales, control: ControlSale, changing: ChangeSale, max_bytes: int
+    ) -> None:
         self._callers = callers
         self._sales = sales
         self._control = control
+        self._changing = changing
         self._max_bytes = max_bytes
 
     def routes(self) -> Iterable[Route]:
-        yield Route("POST", "/v1/sales", self.create, Audience.HOSTS)
-        yield Route("GET", "/v1/sales", self.of_shop, Audience.ANY)
-        yield Route("GET", "/v1/sales/{sale}", self.read, Audience.ANY)
-        yield Route("PATCH", "/v1/sales/{sale}", self.change, Audience.HOSTS)
-        for act in _ACTS:
-            yield Route("POST", f"/v1/sales/{{sale}}/{act}", self._acting(act), Audience.HOSTS)
-        yield Route("POST", "/v1/sales/{sale}/items/{sku}/stock", self.change_stock, Audience.HOSTS)
+        sale = {200: SaleReply}
+        yield Route(
+            "POST",
+            "/v1/sales",
+            self.create,
+            Audience.HOSTS,
+            about="Makes a sale; one whose `opens_at` has passed opens at once.",
+            takes=NewSale,
+            gives={201: SaleReply},
+            refuses=("not_found", "conflict"),
+            keyed=True,
+        )
+        yield Route(
+            "GET",
+            "/v1/sales",
+            self.of_shop,
+            Audience.ANY,
+            about="The shop's sales, newest first.",
+            gives={200: PageReply[SaleReply]},
+            query=("limit", "after"),
+        )
+        yield Route(
+            "GET",
+            "/v1/sales/{sale}",
+            self.read,
+            Audience.ANY,
+            about="A sale; `left` or `low` as its `stock_display` says, for staff all of its stock.",
+            gives=sale,
+        )
+        yield Route(
+            "PATCH",
+            "/v1/sales/{sale}",
+            self.change,
+            Audience.HOSTS,
+            about="Changes title, window, display or prices; orders from here on pay the new ones.",
+            takes=ChangedSale,
+            gives=sale,
+            refuses=("conflict",),
+        )
+        for act, what in _ACTS.items():
+            yield Route(
+                "POST",
+                f"/v1/sales/{{sale}}/{act}",
+                self._acting(act),
+                Audience.HOSTS,
+                about=what,
+                gives=sale,
+                refuses=("conflict",),
+            )
+        yield Route(
+            "POST",
+            "/v1/sales/{sale}/items/{sku}/stock",
+            self.change_stock,
+            Audience.HOSTS,
+            about="Adds units to an item, or takes some away; not below what is held or sold.",
+            takes=ChangedStock,
+            gives={200: ItemReply},
+            refuses=("conflict", "stock_in_use"),
+            keyed=True,
+        )
 
     async def create(self, request: web.Request) -> web.Response:
         caller = await self._callers.of(request, Role.HOST)
@@ -56,7 +118,7 @@ class SaleRoutes:
     async def change(self, request: web.Request) -> web.Response:
         caller = await self._callers.of(request, Role.HOST)
         body = await read_body(request, ChangedSale, max_bytes=self._max_bytes)
-        reading = await self._control.change_prices(caller, request.match_info["sale"], body.prices())
+        reading = await self._changing.change(caller, request.match_info["sale"], body.changes())
         return json_reply(sale_reply(reading, to_staff=True))
 
     def _acting(self, act: Act) -> Handler:

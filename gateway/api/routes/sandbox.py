@@ -8,10 +8,11 @@ import hashlib
 import re
 from collections.abc import Iterable
 from html import escape
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import parse_qs
 
 from aiohttp import web
+from msgspec import Struct
 
 from gateway.api.bodies import read_bytes
 from gateway.api.middleware import Audience
@@ -45,13 +46,38 @@ _NOTES: Final = {
 }
 
 
+class SandboxForm(Struct):
+    """The buttons of the page."""
+
+    do: Literal["pay", "refuse", "refund"]
+
+
 class SandboxRoutes:
     def __init__(self, *, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
     def routes(self) -> Iterable[Route]:
-        yield Route("GET", "/sandbox/{checkout}", self.show, Audience.VIEWERS)
-        yield Route("POST", "/sandbox/{checkout}", self.act, Audience.VIEWERS)
+        yield Route(
+            "GET",
+            "/sandbox/{checkout}",
+            self.show,
+            Audience.VIEWERS,
+            about="The page of the sandbox provider, where people pay in development.",
+            gives={200: "text/html"},
+            roles=(),
+        )
+        yield Route(
+            "POST",
+            "/sandbox/{checkout}",
+            self.act,
+            Audience.VIEWERS,
+            about="Does what the page's button says, and shows the page again.",
+            takes=SandboxForm,
+            takes_as="application/x-www-form-urlencoded",
+            gives={303: None},
+            refuses=("bad_request",),
+            roles=(),
+        )
 
     async def show(self, request: web.Request) -> web.Response:
         return _page(await self._look(request), note=_NOTES.get(request.query.get("note", ""), ""))
