@@ -16,11 +16,14 @@ SELECT (SELECT pg_size_bytes(setting || unit) FROM pg_settings WHERE name = 'max
        (SELECT setting FROM pg_settings WHERE name = 'data_directory') AS folder;
 
 -- name: coupons
--- What is bound to a sale, and those of its shop that are bound to none and not over.
+-- What is bound to a sale, and those of its shop that are bound to none, have its currency and are not over when it opens: of
+-- the others nobody expects that they are of use.
 SELECT c.coupon_no, c.claimed, c.spent_minor, c.loaded_epoch IS NOT NULL AND c.forgotten_at IS NULL AS in_valkey
-  FROM coupons c
- WHERE c.coupon_no IN (SELECT coupon_no FROM coupon_sales WHERE sale_no = $1)
-    OR (c.shop_no = (SELECT shop_no FROM sales WHERE sale_no = $1) AND c.retired_at IS NULL
-        AND NOT EXISTS (SELECT FROM coupon_sales s WHERE s.coupon_no = c.coupon_no))
+  FROM sales s JOIN coupons c ON c.shop_no = s.shop_no
+ WHERE s.sale_no = $1
+   AND (EXISTS (SELECT FROM coupon_sales b WHERE b.coupon_no = c.coupon_no AND b.sale_no = $1)
+        OR c.retired_at IS NULL AND c.currency = s.currency
+           AND c.valid_until_ms > greatest(s.opens_at_ms, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+           AND NOT EXISTS (SELECT FROM coupon_sales b WHERE b.coupon_no = c.coupon_no))
  ORDER BY c.coupon_no DESC
  LIMIT 50;

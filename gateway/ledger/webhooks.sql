@@ -57,10 +57,8 @@ UPDATE deliveries d SET state = 'waiting', attempts = 0, first_at = NULL, next_a
 RETURNING true;
 
 -- name: endpoints_due
--- Asked ten times a second: by the first of each shop's index, however many events wait.
 SELECT w.shop_no, h.shop, w.url, w.secret, CASE WHEN w.previous_until > clock_timestamp() THEN w.previous_secret END AS before
-  FROM webhooks w JOIN shops h USING (shop_no)
- WHERE (SELECT min(d.next_at) FROM deliveries d WHERE d.shop_no = w.shop_no AND d.state = 'waiting') <= clock_timestamp();
+  FROM shops_due() AS due(shop_no) JOIN webhooks w USING (shop_no) JOIN shops h USING (shop_no);
 
 -- name: due
 SELECT * FROM due_events($1, $2, $3);
@@ -99,7 +97,7 @@ UPDATE webhooks w
 -- An endpoint that was away is back: nothing waits for its time. A bounded part, what would be due first.
 UPDATE deliveries d SET next_at = clock_timestamp()
   FROM (SELECT delivery_no FROM deliveries
-         WHERE shop_no = $1 AND state = 'waiting' AND next_at > clock_timestamp()
+         WHERE shop_no = $1 AND state = 'waiting' AND next_at > statement_timestamp()
          ORDER BY next_at, delivery_no LIMIT $2) later
  WHERE d.delivery_no = later.delivery_no
 RETURNING true;

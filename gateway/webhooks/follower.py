@@ -1,6 +1,7 @@
 """Reads the news of orders behind a cursor: decides whose first order one was, and queues what shops want to hear."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
@@ -20,6 +21,8 @@ EVERY_S: Final = 0.25
 # About a tenth of a second of work, after which it rests as long: in a peak, orders come before news of them.
 ORDERS_AT_ONCE: Final = 1000
 _LONGEST_REST_S: Final = 1.0
+# A shard's turn while others may wait for theirs.
+TURN_S: Final = 1.0
 # Kept behind the cursor for who looks what happened just now.
 KEPT_S: Final = 600.0
 FORGET_EVERY_S: Final = 30.0
@@ -77,27 +80,43 @@ class Follower:
         self._wake = wake
         self._orders_at_once = orders_at_once
         self._forget_at_s = 0.0
+        self._stuck_until_s: dict[int, float] = {}
 
     async def run(self) -> None:
         while True:
+            has_all = True
             try:
                 for shard in await self._news.behind():
-                    await self.catch_up(shard)
+                    has_all &= await self._turn(shard)
                 await self._forget()
-            except LedgerRejected as error:
-                # It stands still for good, and nothing is lost: the news wait.
-                log.error("news_stuck", error=str(error))
-                await asyncio.sleep(_STUCK_PAUSE_S)
             except GatewayError as error:
                 log.warning("news_wait", error=str(error))
-            await asyncio.sleep(EVERY_S)
+            if has_all:
+                await asyncio.sleep(EVERY_S)
 
-    async def catch_up(self, shard: int) -> None:
+    async def _turn(self, shard: int) -> bool:
+        """Of one shard: the peak of one, or that one stands still, keeps no other waiting. False when there is more."""
+        if time.monotonic() < self._stuck_until_s.get(shard, 0.0):
+            return True
+        try:
+            return await self.catch_up(shard, within_s=TURN_S)
+        except LedgerRejected as error:
+            # It stands still for good, and nothing is lost: the news wait.
+            log.error("news_stuck", shard=shard, error=str(error))
+            self._stuck_until_s[shard] = time.monotonic() + _STUCK_PAUSE_S
+            return True
+
+    async def catch_up(self, shard: int, *, within_s: float = math.inf) -> bool:
+        """Whether all was handed on in about that time."""
+        until_s = time.monotonic() + within_s
         began_s = time.monotonic()
         while await self.step(shard):
             took_s = time.monotonic() - began_s
             await asyncio.sleep(min(took_s, _LONGEST_REST_S))
             began_s = time.monotonic()
+            if began_s >= until_s:
+                return False
+        return True
 
     async def step(self, shard: int) -> bool:
         """One batch; False when there was none."""

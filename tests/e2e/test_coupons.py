@@ -258,6 +258,25 @@ async def test_drops_and_claims_that_make_no_sense_change_nothing(show: Show, ap
     assert listed["state"] == "scheduled"
 
 
+async def test_a_coupon_of_the_room_is_shown_when_it_opens_by_the_clock(show: Show, api: Api) -> None:
+    seat = await show.enter()
+    coupon = await make(api, room=show.room, copies=4, claim_from=in_s(2))
+    early = await claim(seat, coupon["coupon"], "early")
+    assert early["outcome"] == "not_started" and early["opens_at_ms"] > 0
+    event = await seat.event("coupon", coupon=coupon["coupon"], left=4)
+    assert event["title"] == "500 off"
+    assert (await claim(seat, coupon["coupon"]))["outcome"] == "claimed", "it is shown once it is open"
+
+
+async def test_a_drop_has_its_effect_also_under_a_key_of_another_kind_of_act(show: Show, api: Api) -> None:
+    coupon, sale, key = await make(api), await api.sale(), uuid.uuid4().hex
+    stock = f"/v1/sales/{sale['sale']}/items/tin/stock"
+    assert (await api.call("POST", stock, {"add": 1, "reason": "more"}, key=key)).status == 200
+    dropped = await drop(api, coupon["coupon"], show.room, key=key)
+    assert dropped.status == 200 and "Idempotent-Replayed" not in dropped.headers
+    assert (await drop(api, coupon["coupon"], show.room, key=key)).headers["Idempotent-Replayed"] == "true"
+
+
 async def test_a_drop_is_done_once_a_key(show: Show, api: Api) -> None:
     coupon = await make(api)
     key = uuid.uuid4().hex

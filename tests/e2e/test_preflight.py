@@ -92,14 +92,21 @@ async def test_coupons_and_the_webhook_of_the_shop_are_looked_at(api: Api, gatew
     host, sale = api.token(shop=shop), await api.sale(shop=shop, opens_in_s=600)
     soon, late = (datetime.now(UTC) + timedelta(minutes=minutes) for minutes in (30, 600))
     coupon = {"title": "Off", "kind": "amount", "value_minor": 100, "copies": 9, "limit_per_viewer": 1}
-    for title, until, sales in (("Short", soon, [sale["sale"]]), ("Long", late, [])):
-        body = {**coupon, "title": title, "valid_until": until.isoformat(), "sales": sales, "currency": "CNY"}
+    before = datetime.now(UTC) + timedelta(minutes=5)
+    for title, until, sales, currency in (
+        ("Short", soon, [sale["sale"]], "CNY"),
+        ("Long", late, [], "CNY"),
+        ("Of other sales", late, [], "EUR"),
+        ("Over by then", before, [], "CNY"),
+    ):
+        body = {**coupon, "title": title, "valid_until": until.isoformat(), "sales": sales, "currency": currency}
         made = await api.call("POST", "/v1/coupons", body, token=host)
         assert made.status == 201, made.text
     webhook = {"url": "http://127.0.0.1:1025/nobody", "events": []}
     assert (await api.call("PUT", "/v1/webhook", webhook, token=api.token("s", "service", shop=shop))).status == 201
     lines = (await look(api, sale["sale"], token=host)).json["lines"]
     coupons = {line["level"]: line["message"] for line in lines if line["check"] == "coupons"}
+    assert coupons.keys() == {"warn", "ok"}, "nobody expects of the others that they are of use here"
     assert "Short" in coupons["warn"] and "before the sale" in coupons["warn"]
     assert "Long" in coupons["ok"] and "9 copies left" in coupons["ok"]
     assert [line["level"] for line in lines if line["check"] == "webhook"] == ["fail"]

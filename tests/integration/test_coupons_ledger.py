@@ -291,6 +291,7 @@ async def test_what_valkey_gave_wrongly_is_refused_with_its_reason_and_given_bac
     for _ in range(3):
         await floor.give_back.drain(SHARD)
         assert await left_in_valkey(floor, coupon) == (left + 1, budget_left + value)
+    assert floor.recopied == [coupon.coupon_no], "its room hears what is left"
     assert await floor.outbox.pending(SHARD, limit=10) == []
     held, _ = await floor.hot_coupons.held(coupon.coupon_no, [("vw_1", "c1")])
     assert held == [None] or wrong == "key", "the key is free again"

@@ -566,8 +566,8 @@ async def test_late_money_of_an_order_whose_sale_left_takes_its_claim_in_both_st
     assert await keeper.state() == "dropped"
     assert await coupon_state(floor) == "loaded"
     await settled(floor, "pay", order, provider="bank", paid_at_ms=1, keep=True)
-    await floor.late.settle(SHARD)
-    await floor.late.settle(SHARD)
+    await asyncio.gather(floor.late.settle(SHARD), floor.late.settle(SHARD))
+    assert (await audit_of(floor)).holds, "also before the ledger has it"
     await floor.written()
     await floor.late.settle(SHARD)
     assert await floor.statuses() == ["paid"]

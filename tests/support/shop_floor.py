@@ -181,7 +181,11 @@ class ShopFloor:
         self.heard = Heard()
         self.restocked: list[int] = []
         """Sales whose units came back, as the rooms are told."""
-        self.give_back = Releases(outbox=self.outbox, hot={SHARD: self.releases}, restock=self)
+        self.recopied: list[int] = []
+        """Coupons whose copies came back, as the rooms are told."""
+        self.give_back = Releases(
+            outbox=self.outbox, hot={SHARD: self.releases}, restock=self, copies_back=self.recopied.append
+        )
         self.settlement = LedgerSettlement(ledger)
         self.trust = Trust()
         self.deadlines = Deadlines(shards=[SHARD], ledger=self.settlement, clocks=self.trust, publisher=self.heard)
