@@ -32,6 +32,9 @@ _ON_ITS_WAY_S = 0.2
 # Who reloads the page leaves and comes back; opening a room costs two calls.
 EMPTY_FOR_S = 10.0
 LONGEST_INTERVAL_MS = 1000
+# Ticks are so many times as far apart as telling everybody takes. With 10,000 viewers 99 of 100 comments were read
+# within 384 ms and orders answered within 30; at 3 it was 639 and 33. What is left beside a pass is enough for orders.
+INTERVAL_BY_PASS = 2
 # A crowd that enters must not wait one after the other for a server that hangs; who entered is mended by the compare.
 _AWAY_S = 1.0
 # A room that was lost is found out within some seconds: so many ticks.
@@ -117,9 +120,9 @@ class Hub:
                     log.warning("rooms_not_compared", error=str(error))
 
     def interval_ms(self, room_no: int) -> int:
-        """How far apart the ticks of a room shall be: telling everybody takes a third of the time at most."""
+        """How far apart the ticks of a room shall be: telling everybody takes half of the time at most."""
         live = self.rooms.get(room_no)
-        took_ms = 0 if live is None else int(live.took_s * 3000)
+        took_ms = 0 if live is None else int(live.took_s * 1000 * INTERVAL_BY_PASS)
         return max(self._tick_ms, min(took_ms, LONGEST_INTERVAL_MS))
 
     async def enter(self, room: Room) -> LiveRoom:

@@ -435,6 +435,6 @@ async def test_the_ticks_of_a_room_come_slower_where_telling_takes_long(first: H
     live = first.live()
     assert first.hub.interval_ms(ROOM.room_no) == first.hub.interval_ms(OTHER_ROOM.room_no) == 20
     live.took_s = 0.1
-    assert first.hub.interval_ms(ROOM.room_no) == 300
+    assert first.hub.interval_ms(ROOM.room_no) == 200
     live.took_s = 9.0
     assert first.hub.interval_ms(ROOM.room_no) == LONGEST_INTERVAL_MS
