@@ -213,13 +213,13 @@ async def test_the_interval_of_the_slowest_process_is_the_rooms(
     await shown(2, first, second)
     second.live().took_s = 0.2
     await second.crowd.beat()
-    assert room.facts["interval"] == "600"
+    assert room.facts["interval"] == "400"
     second.live().took_s = 0.19
     await second.crowd.beat()
-    assert room.facts["interval"] == "600", "a little less is not worth a call"
+    assert room.facts["interval"] == "400", "a little less is not worth a call"
     second.live().took_s = 0.1
     await second.crowd.beat()
-    assert room.facts["interval"] == "300"
+    assert room.facts["interval"] == "200"
 
 
 async def test_a_room_that_is_followed_while_the_subscription_is_made_is_heard(room: LuaRoom) -> None:
