@@ -64,7 +64,7 @@ def required_key(request: web.Request) -> str:
 
 def checked_key(key: str) -> str:
     if _KEY.fullmatch(key) is None:
-        raise BadRequest("An idempotency key is 1 to 64 of A-Z a-z 0-9 - _ . :", param="Idempotency-Key")
+        raise BadRequest("An idempotency key is 1 to 64 of A-Z a-z 0-9 - _ . : ~", param="Idempotency-Key")
     return key
 
 

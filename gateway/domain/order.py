@@ -12,8 +12,9 @@ from gateway.domain.pickup import Pickup
 MAX_QUANTITY = 1000
 MAX_META_BYTES = 600
 MAX_KEY_LENGTH = 64
+# With `~`, which ids hold, so that an id may be a key: the order's is the first to come to mind for its payment.
 # Not `$`, which would let a line break pass; nor `\Z`, which only Python knows, and the pattern is published.
-KEY_PATTERN = r"^[A-Za-z0-9\-_.:]{1,64}(?![\s\S])"
+KEY_PATTERN = r"^[A-Za-z0-9\-_.:~]{1,64}(?![\s\S])"
 # A request is decided within this time of its arrival or not at all, so that a tap stuck in a paused process has no
 # effect after its viewer gave up.
 DECIDE_WITHIN_S = 5.0

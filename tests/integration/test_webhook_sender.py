@@ -342,6 +342,12 @@ async def test_a_shop_that_is_away_is_asked_little_and_leaves_the_places_to_othe
             return await queue.left() == 200
 
         await eventually(others_are_gone, within_s=8)
+        so_far = len(backend.heard)
+
+        async def is_still_asked() -> bool:
+            return len(backend.heard) > so_far + senders.IN_FLIGHT_WHILE_AWAY
+
+        await eventually(is_still_asked)
         assert 0 < backend.most_at_once <= senders.IN_FLIGHT_WHILE_AWAY
 
 

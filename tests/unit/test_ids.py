@@ -1,8 +1,11 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.ids import ClaimPlace, IdMint, OrderPlace
+from gateway.domain.order import KEY_PATTERN
 
 MINT = IdMint(b"k" * 32)
 
@@ -17,6 +20,11 @@ def test_an_order_id_says_the_place_it_was_made_for(place: tuple[int, int, int, 
     order = MINT.order(*place)
     assert len(order) == 28
     assert MINT.read_order(order) == OrderPlace(*place)
+
+
+@given(places)
+def test_an_order_id_may_be_an_idempotency_key(place: tuple[int, int, int, int]) -> None:
+    assert re.match(KEY_PATTERN, MINT.order(*place))
 
 
 @given(places)
