@@ -7,9 +7,10 @@ KEEP ?=
 CHAT ?=
 # Workers that share the tests, each with servers of its own; a gateway under test is eight processes by itself.
 WORKERS ?= 2
+SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture nightly nightly-properties retest check bench conformance proxies surge show locust format lock clean
+.PHONY: help setup demo test torture nightly nightly-properties retest check bench browser conformance proxies surge show locust format lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +53,10 @@ bench: setup ## ours beside the other ways, on the same servers; ARGS="--quick" 
 
 conformance: setup ## RFC 6455 by the Autobahn suite, which needs a CPython 2.7 (PYTHON27=); ARGS="--beside" for picows and aiohttp too
 	$(BIN)/python -m loadtests.conformance $(ARGS)
+
+browser: ## Debian's Chromium, in which the tests look at the pages
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	  || { $(SUDO) apt-get update --quiet && $(SUDO) apt-get install --yes --quiet --no-install-recommends chromium; }
 
 proxies: setup ## the gateway behind nginx and HAProxy as in deploy/proxies; installs both on Debian
 	@command -v nginx >/dev/null && command -v haproxy >/dev/null || apt-get install --yes nginx haproxy
