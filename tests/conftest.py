@@ -22,9 +22,11 @@ def servers() -> Iterator[SessionServers]:
 
 
 @pytest.fixture
-def database_url(servers: SessionServers) -> str:
+def database_url(servers: SessionServers) -> Iterator[str]:
     """A fresh database with the schema of the ledger."""
-    return servers.fresh_database()
+    url = servers.fresh_database()
+    yield url
+    servers.give_back(url)
 
 
 @pytest.fixture
@@ -53,6 +55,18 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("PEAKGATE_") or name in ("VALKEY_URL", "ROOMS_VALKEY_URL", "DATABASE_URL"):
             monkeypatch.delenv(name)
+
+
+# Workers take files from the front of what was collected: what takes long must not come when the others are done.
+LONG_FILES = (
+    "tests/faults/test_torture.py",
+    "tests/properties/test_small_world.py",
+    "tests/properties/test_scripts.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG_FILES))
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.client.asking import Asking, Pending
 from gateway.client.backoff import Backoff
 from gateway.client.codec import ToViewer
 from gateway.client.connection import Connection
@@ -51,28 +52,19 @@ class KnownClaim(msgspec.Struct, gc=False, kw_only=True):
         return self.state == ClaimState.CLAIMED
 
 
-class _Pending:
+class _Pending(Pending[ClaimAnswer]):
     """One key on its way: in flight until its true answer, then unconfirmed until a later state."""
 
-    __slots__ = ("claim", "failures", "frame", "insist", "timer", "waiters")
+    __slots__ = ("claim",)
 
     def __init__(self, frame: Mapping[str, Any]) -> None:
-        self.frame = frame
-        self.insist = False
-        self.failures = 0
+        super().__init__(frame)
         self.claim: str | None = None
         """The claim it became, once answered."""
-        self.waiters: list[asyncio.Future[ClaimAnswer]] = []
-        self.timer: asyncio.TimerHandle | None = None
 
     @property
-    def is_asked(self) -> bool:
-        return self.claim is None and bool(self.waiters)
-
-    def stop_timer(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+    def is_answered(self) -> bool:
+        return self.claim is not None
 
 
 class ClaimDesk:
@@ -83,11 +75,9 @@ class ClaimDesk:
 
     def __init__(self, *, backoff: Backoff) -> None:
         self.claims: dict[str, KnownClaim] = {}
-        self._backoff = backoff
+        self._asking = Asking(backoff=backoff, again_after_s=ASK_AGAIN_AFTER_S)
         self._pending: dict[str, _Pending] = {}
         self._state_waiters: dict[str, list[asyncio.Future[KnownClaim]]] = {}
-        self._connection: Connection | None = None
-        """The connection that has been welcomed."""
         self._ended: GatewayError | None = None
 
     async def claim(self, key: str, coupon: str, *, insist: bool, within_s: float) -> ClaimAnswer:
@@ -101,7 +91,7 @@ class ClaimDesk:
             raise ValueError(f"The key {key} is on its way for another coupon.")
         pending.insist = insist
         if not pending.waiters:
-            self._ask(pending)
+            self._asking.ask(pending)
         try:
             return await wait_as_one_of(pending.waiters, within_s, NoAnswer(key))
         finally:
@@ -128,7 +118,7 @@ class ClaimDesk:
 
     def welcomed(self, connection: Connection, known: Iterable[Mapping[str, Any]]) -> None:
         """A connection is ready; `known` is what became of the keys its `hello` named."""
-        self._connection = connection
+        self._asking.connection = connection
         told = set()
         for entry in known:
             told.add((entry.get("coupon"), entry.get("key")))
@@ -139,10 +129,10 @@ class ClaimDesk:
         for pending in tuple(self._pending.values()):
             is_untold = pending.claim is not None and (pending.frame["coupon"], pending.frame["id"]) not in told
             if pending.is_asked or is_untold:
-                self._ask(pending)
+                self._asking.ask(pending)
 
     def disconnected(self) -> None:
-        self._connection = None
+        self._asking.connection = None
         for pending in self._pending.values():
             pending.stop_timer()
 
@@ -167,7 +157,7 @@ class ClaimDesk:
             return False
         is_too_fast = told.outcome == ClaimOutcome.TOO_FAST
         if is_too_fast and pending.insist and pending.is_asked:
-            self._ask_later(pending, told.retry_after_ms)
+            self._asking.ask_later(pending, told.retry_after_ms)
             return True
         pending.stop_timer()
         key = pending.frame["id"]
@@ -204,7 +194,7 @@ class ClaimDesk:
             str(told.code), told.message, retryable=told.retryable, retry_after_ms=told.retry_after_ms, param=told.param
         )
         if error.retryable and pending.insist and pending.is_asked:
-            self._ask_later(pending, told.retry_after_ms)
+            self._asking.ask_later(pending, told.retry_after_ms)
             return True
         if not error.retryable:
             self._pending.pop(pending.frame["id"], None)
@@ -230,24 +220,3 @@ class ClaimDesk:
             for key in [key for key, pending in self._pending.items() if pending.claim == claim]:
                 self._pending.pop(key).stop_timer()
             tell(self._state_waiters.pop(claim, ()), known)
-
-    # Asking.
-
-    def _ask(self, pending: _Pending) -> None:
-        pending.stop_timer()
-        if self._connection is None:
-            return  # asked on the next one
-        self._connection.send(pending.frame)
-        if pending.insist and pending.claim is None:
-            pending.timer = asyncio.get_running_loop().call_later(ASK_AGAIN_AFTER_S, self._ask_if_waited_for, pending)
-
-    def _ask_later(self, pending: _Pending, retry_after_ms: int | None) -> None:
-        pending.stop_timer()
-        delay_s = self._backoff.delay_s(pending.failures, asked_s=(retry_after_ms or 0) / 1000)
-        pending.failures += 1
-        pending.timer = asyncio.get_running_loop().call_later(delay_s, self._ask_if_waited_for, pending)
-
-    def _ask_if_waited_for(self, pending: _Pending) -> None:
-        pending.timer = None
-        if pending.is_asked:
-            self._ask(pending)

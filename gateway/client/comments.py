@@ -1,11 +1,11 @@
 """A viewer's comments over however many sockets it takes: each is asked under one id until it is answered."""
 
-import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
+from gateway.client.asking import Asking, Pending
 from gateway.client.backoff import Backoff
 from gateway.client.codec import ToViewer
 from gateway.client.connection import Connection
@@ -41,26 +41,9 @@ class CommentAnswer(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return self.outcome in ASK_LATER
 
 
+_Pending = Pending[CommentAnswer]
 OnPosted = Callable[[str, CommentAnswer], None]
 """Called once with the text of each comment that was posted."""
-
-
-class _Pending:
-    """A comment on its way, as it was first asked; whoever asks again sends the same."""
-
-    __slots__ = ("failures", "frame", "insist", "timer", "waiters")
-
-    def __init__(self, frame: Mapping[str, Any]) -> None:
-        self.frame = frame
-        self.insist = False
-        self.failures = 0
-        self.waiters: list[asyncio.Future[CommentAnswer]] = []
-        self.timer: asyncio.TimerHandle | None = None
-
-    def stop_timer(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
 
 
 class CommentDesk:
@@ -70,11 +53,9 @@ class CommentDesk:
     """
 
     def __init__(self, *, backoff: Backoff, on_posted: OnPosted) -> None:
-        self._backoff = backoff
+        self._asking = Asking(backoff=backoff, again_after_s=ASK_AGAIN_AFTER_S)
         self._on_posted = on_posted
         self._pending: dict[str, _Pending] = {}
-        self._connection: Connection | None = None
-        """The connection that has been welcomed."""
         self._ended: GatewayError | None = None
 
     async def comment(self, id: str, text: str, *, insist: bool, within_s: float) -> CommentAnswer:
@@ -88,7 +69,7 @@ class CommentDesk:
             raise ValueError(f"The id {id} is on its way with another text.")
         pending.insist = insist
         if not pending.waiters:
-            self._ask(pending)
+            self._asking.ask(pending)
         try:
             return await wait_as_one_of(pending.waiters, within_s, NoAnswer(id))
         finally:
@@ -98,12 +79,12 @@ class CommentDesk:
     # The life of the connections below.
 
     def welcomed(self, connection: Connection) -> None:
-        self._connection = connection
+        self._asking.connection = connection
         for pending in tuple(self._pending.values()):
-            self._ask(pending)
+            self._asking.ask(pending)
 
     def disconnected(self) -> None:
-        self._connection = None
+        self._asking.connection = None
         for pending in self._pending.values():
             pending.stop_timer()
 
@@ -131,7 +112,7 @@ class CommentDesk:
             replayed=told.replayed,
         )
         if answer.passes and pending.insist:
-            self._ask_later(pending, told.retry_after_ms)
+            self._asking.ask_later(pending, told.retry_after_ms)
             return True
         # Dropped before anybody is told: a second reply to the same id then finds nobody.
         self._drop(pending)
@@ -149,27 +130,11 @@ class CommentDesk:
             str(told.code), told.message, retryable=told.retryable, retry_after_ms=told.retry_after_ms, param=told.param
         )
         if error.retryable and pending.insist:
-            self._ask_later(pending, told.retry_after_ms)
+            self._asking.ask_later(pending, told.retry_after_ms)
         else:
             self._drop(pending)
             fail(pending.waiters, error)
         return True
-
-    # Asking.
-
-    def _ask(self, pending: _Pending) -> None:
-        pending.stop_timer()
-        if self._connection is None:
-            return  # asked on the next one
-        self._connection.send(pending.frame)
-        if pending.insist:
-            pending.timer = asyncio.get_running_loop().call_later(ASK_AGAIN_AFTER_S, self._ask, pending)
-
-    def _ask_later(self, pending: _Pending, retry_after_ms: int | None) -> None:
-        pending.stop_timer()
-        delay_s = self._backoff.delay_s(pending.failures, asked_s=(retry_after_ms or 0) / 1000)
-        pending.failures += 1
-        pending.timer = asyncio.get_running_loop().call_later(delay_s, self._ask, pending)
 
     def _drop(self, pending: _Pending) -> None:
         pending.stop_timer()

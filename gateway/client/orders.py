@@ -1,11 +1,11 @@
 """Orders as a viewer knows them: the answer to an order, its later states, and the keys that have no answer yet."""
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
+from gateway.client.asking import Pending
 from gateway.domain.order import OrderOutcome, OrderStatus
 from gateway.wire.frames import MAX_FRAME_BYTES, MAX_PENDING
 
@@ -51,25 +51,18 @@ class KnownOrder(msgspec.Struct, gc=False, kw_only=True):
         return self.status == OrderStatus.RESERVED
 
 
-class PendingOrder:
-    """One key on its way: in flight until its true answer, then unconfirmed until a later state.
+class PendingOrder(Pending[OrderAnswer]):
+    """One key on its way: in flight until its true answer, then unconfirmed until a later state. One whose callers gave
+    up is still named, and no longer asked."""
 
-    `frame` is the order as it was first asked; whoever asks again sends the same.
-    """
+    __slots__ = ("doubtful", "order")
 
-    __slots__ = ("doubtful", "failures", "frame", "insist", "order", "timer", "waiters")
-
-    def __init__(self, frame: Mapping[str, Any], *, insist: bool) -> None:
-        self.frame = frame
-        self.insist = insist
-        self.waiters: list[asyncio.Future[OrderAnswer]] = []
-        """One a caller; none when they gave up: the key is still named, and no longer asked."""
+    def __init__(self, frame: Mapping[str, Any]) -> None:
+        super().__init__(frame)
         self.doubtful = False
         """It was sent on a socket that ended, or its outcome was called unknown: it may have happened."""
-        self.failures = 0
         self.order: str | None = None
         """The order it became, once answered `reserved`."""
-        self.timer: asyncio.TimerHandle | None = None
 
     @property
     def key(self) -> str:
@@ -81,14 +74,8 @@ class PendingOrder:
         return {"sale": self.frame["sale"], "key": self.frame["id"]}
 
     @property
-    def is_asked(self) -> bool:
-        """Somebody waits for its true answer."""
-        return self.order is None and bool(self.waiters)
-
-    def stop_timer(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+    def is_answered(self) -> bool:
+        return self.order is not None
 
 
 class PendingOrders:

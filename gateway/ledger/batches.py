@@ -54,6 +54,9 @@ _SHOPS_OF_COUPONS = """
 SELECT k.coupon_no, h.shop FROM coupons k JOIN shops h USING (shop_no) WHERE k.coupon_no = ANY($1::int[])
 """
 _NO_CLAIMS = (None, None, None, None)
+# A batch takes milliseconds, and waits for a lock for five seconds at most. Who hears nothing for longer has a dead
+# connection, and all confirmations wait until it is replaced.
+_ANSWERS_WITHIN_S = 8.0
 
 
 class LedgerBatches:
@@ -66,7 +69,7 @@ class LedgerBatches:
 
     async def _open(self) -> Any:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await open_connection(self._url)
+            self._connection = await open_connection(self._url, answers_within_s=_ANSWERS_WITHIN_S)
         return self._connection
 
     @asynccontextmanager

@@ -41,44 +41,59 @@ def ledger_errors() -> Iterator[None]:
         raise LedgerUnavailable(f"PostgreSQL: {str(error) or type(error).__name__}") from error
 
 
-async def open_connection(url: str) -> Any:
+async def open_connection(url: str, *, answers_within_s: float = 30.0) -> Any:
     """One connection of its own, for who must not wait for a pool."""
     with ledger_errors():
-        return await asyncpg.connect(url, server_settings=_SESSION, timeout=5, command_timeout=30)
+        return await asyncpg.connect(url, server_settings=_SESSION, timeout=5, command_timeout=answers_within_s)
 
 
 class Ledger:
-    """A pool of at most `size` connections; a caller waits `wait_s` for one, then fails as unavailable."""
+    """A pool of at most `size` connections; a caller waits `wait_s` for one, then fails as unavailable. What was asked
+    is answered within `answers_within_s`, or the connection counts as dead."""
 
     def __init__(self, pool: Any, wait_s: float) -> None:
         self.pool = pool
         self._wait_s = wait_s
 
     @classmethod
-    async def connect(cls, url: str, *, size: int = 8, wait_s: float = 2.0) -> "Ledger":
+    async def connect(cls, url: str, *, size: int = 8, wait_s: float = 2.0, answers_within_s: float = 5.0) -> "Ledger":
         with ledger_errors():
             pool = await asyncpg.create_pool(
-                url, min_size=1, max_size=size, server_settings=_SESSION, timeout=5, command_timeout=5
+                url,
+                min_size=1,
+                max_size=size,
+                server_settings=_SESSION,
+                timeout=5,
+                command_timeout=answers_within_s,
             )
         return cls(pool, wait_s)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
         with ledger_errors():
-            async with self.pool.acquire(timeout=self._wait_s) as connection:
-                try:
-                    yield connection
-                except TimeoutError:
-                    # The server, or the way to it, went without a word. The driver would wait for the cancelled query
-                    # on this connection, and each of the others would take its own time to be found dead.
-                    connection.terminate()
-                    await self.pool.expire_connections()
-                    raise
+            async with self.pool.acquire(timeout=self._wait_s) as connection, self._dead_when_silent(connection):
+                yield connection
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Any]:
-        async with self.connection() as connection, connection.transaction():
+    async def transaction(self, **options: Any) -> AsyncIterator[Any]:
+        async with (
+            self.connection() as connection,
+            connection.transaction(**options),
+            # Before the transaction ends: its rollback would wait for a dead connection once more.
+            self._dead_when_silent(connection),
+        ):
             yield connection
+
+    @asynccontextmanager
+    async def _dead_when_silent(self, connection: Any) -> AsyncIterator[None]:
+        try:
+            yield
+        except TimeoutError:
+            # The server, or the way to it, went without a word. The driver would wait for the cancelled query on this
+            # connection, and each of the others would take its own time to be found dead.
+            connection.terminate()
+            await self.pool.expire_connections()
+            raise
 
     async def fetch(self, query: str, *values: object) -> list[Any]:
         async with self.connection() as connection:

@@ -205,24 +205,3 @@ def test_a_rebuild_with_nothing_running_says_so(tmp_path: Path) -> None:
     done = gateway.command("rebuild", check=False)
     assert done.returncode == 3
     assert "no gateway runs on" in done.stderr
-
-
-async def test_a_gateway_started_again_goes_on_in_a_new_epoch_with_all_it_had() -> None:
-    with running_gateway() as gateway:
-        async with api_of(gateway) as api, Host(gateway.url, api.token(), insist_s=20) as host:
-            stage = Stage(gateway, await make_show(gateway, host, stock=STOCK, limit=5), host, api)
-            async with stage.viewer("gus") as gus:
-                order = await stage.buy(gus)
-        gateway.kill_all()
-        assert gateway.process is not None and gateway.process.stdout is not None
-        gateway.process.stdout.close()
-        gateway.start()
-        async with api_of(gateway) as api, Host(gateway.url, api.token(), insist_s=20) as host:
-            stage = Stage(gateway, Show(stage.show.room, stage.show.sale, gateway.live_url(stage.show.room)), host, api)
-            async with stage.viewer("gus") as gus:
-                assert await stage.buy(gus) == order
-                assert await stage.buy(gus, "new") != order
-            await stage.settled()
-            valkey = stage.valkey()
-            assert valkey.hget("{s0}:shard", "epoch") == b"2"
-            valkey.close()

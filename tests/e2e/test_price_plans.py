@@ -14,6 +14,9 @@ from tests.support.gateway import Gateway
 from tests.support.room import Show, showing
 from tests.support.seat import JSON, MSGPACK
 
+LATE_MS = 3_000
+"""How late a busy machine may be with what happens by the clock; nothing is ever early."""
+
 
 @pytest.fixture
 async def api(gateway: Gateway) -> AsyncIterator[Api]:
@@ -68,7 +71,7 @@ async def test_each_step_of_a_plan_is_told_to_everybody_as_soon_as_orders_pay_it
                 if event["k"] == "price" and event["sale"] == sale["sale"] and event["price_minor"] == price
             )
             # A few tens of milliseconds on a machine of its own.
-            assert 0 <= told_ms - ms(from_) < 700
+            assert 0 <= told_ms - ms(from_) < LATE_MS
         placed = await api.order(sale["sale"], api.viewer(), expect_amount_minor=price)
         assert placed.json["order"]["price_minor"] == price
     for seat in seats:
@@ -163,6 +166,6 @@ async def test_nothing_is_sold_before_the_time_and_the_first_who_asks_after_it_g
         await asyncio.sleep(0.01)
     assert early > 0
     # Loosely, as a busy machine may keep a test from asking; what is exact is said by the order's own time.
-    assert late < 1000
+    assert late < LATE_MS
     order = (await api.call("GET", f"/v1/orders/{reserved[0]}")).json
-    assert 0 <= ms(order["created_at"]) - opens_ms < 1000
+    assert 0 <= ms(order["created_at"]) - opens_ms < LATE_MS

@@ -16,11 +16,11 @@ from tests.support.gateway import Gateway
 
 def test_every_comment_of_a_replay_is_shown_or_counted_as_skipped_and_no_tick_is_missing(gateway: Gateway) -> None:
     lines = read_chat(shipped_chat())
-    ended = gateway.command("replay", "--speed", "40", "--viewers", "5", "--json")
+    ended = gateway.command("replay", "--speed", "80", "--viewers", "5", "--json")
     told = json.loads(ended.stdout)
     assert (told["comments"], told["holes"]) == (len(lines), 0)
     assert told["posted"] + sum(told["other_outcomes"].values()) == len(lines)
-    # Forty times as fast nobody is told to wait for long: what is refused is refused for that alone.
+    # Eighty times as fast nobody is told to wait for long: what is refused is refused for that alone.
     assert told["other_outcomes"].keys() <= {"too_fast"}
     assert told["shown"] > 0 and told["shown"] + told["skipped"] == told["posted"]
     assert told["not_shown"] == told["skipped"]

@@ -189,14 +189,14 @@ async def test_slow_mode_and_comments_off_hold_viewers_and_not_hosts(
 
 
 async def rejects_soon(seat: Seat, text: str) -> None:
-    """Within a second; what is tried is one of the five comments a viewer may say at once."""
+    """Within two seconds; what is tried is one of the five comments a viewer may say at once."""
     for _ in range(5):
         outcome = (await seat.comment(text))["outcome"]
         if outcome == "rejected":
             return
         assert outcome == "posted"
-        await asyncio.sleep(0.2)
-    raise AssertionError("not rejected within a second")
+        await asyncio.sleep(0.5)
+    raise AssertionError("not rejected within two seconds")
 
 
 async def test_a_banned_word_is_rejected_on_every_process_as_soon_as_it_is_banned(
@@ -217,7 +217,7 @@ async def test_a_banned_word_is_rejected_on_every_process_as_soon_as_it_is_banne
     async def says_it() -> bool:
         return bool((await host.comment("durian again"))["outcome"] == "posted")
 
-    await eventually(says_it, within_s=3)
+    await eventually(says_it)
 
 
 async def test_taps_add_up_over_viewers_and_processes(show: Show, processes: tuple[int, int], codec: str) -> None:

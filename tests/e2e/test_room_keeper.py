@@ -65,7 +65,7 @@ async def test_a_room_hears_of_an_opening_by_the_clock_at_its_time(own_gateway: 
         heard_ms = time.time() * 1000
     assert (event["sale"], event["state"]) == (show.sale, "open")
     # Valkey runs on this machine. How late it may be is the machine's affair; it is never early.
-    assert 0 <= heard_ms - event["opens_at_ms"] < 1000
+    assert 0 <= heard_ms - event["opens_at_ms"] < 3000
 
 
 async def test_what_is_said_while_a_keeper_dies_is_archived_once_and_in_order(

@@ -66,7 +66,7 @@ async def test_a_banned_viewer_leaves_every_process_at_once_and_stays_out(
     async def may_enter() -> bool:
         return not await is_kept_out(show, "mallory-1")
 
-    await eventually(may_enter, within_s=3)
+    await eventually(may_enter)
     back = await show.enter("mallory-1")
     assert back.you == mallory[0].you
     assert (await back.comment("sorry"))["outcome"] == "posted", "a ban mutes, and its end ends that too"
@@ -90,7 +90,7 @@ async def test_a_ban_of_the_whole_shop_holds_in_every_room(show: Show, processes
         async def may_enter() -> bool:
             return not await is_kept_out(live, "mallory-2")
 
-        await eventually(may_enter, within_s=3)
+        await eventually(may_enter)
 
 
 async def test_who_is_banned_while_entering_is_not_in_afterwards(show: Show, processes: tuple[int, int]) -> None:

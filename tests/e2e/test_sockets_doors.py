@@ -106,7 +106,7 @@ async def test_whoever_leaves_makes_room(street: Street) -> None:
     async def has_room() -> bool:
         return await street.would_let_in("192.0.2.3")
 
-    await eventually(has_room, within_s=4)
+    await eventually(has_room)
 
 
 async def test_the_welcomed_count_no_more(street: Street, api: Api) -> None:

@@ -79,7 +79,7 @@ async def test_who_is_silent_is_pinged_and_gone_within_a_minute(place: Place) ->
         assert await wire.frame() == (PING, b"")
         assert not held.has_ended
         place.clock.advance(GONE_AFTER_S - PING_AFTER_S)
-        await eventually(held.ended, within_s=2)
+        await eventually(held.ended)
         # Whoever is not there cannot be told: no close frame.
         assert await wire.rest(2) == b""
 
@@ -117,7 +117,7 @@ async def test_a_closed_socket_is_not_read_for_ever(place: Place) -> None:
         assert await wire.frame() == (CLOSE, (4504).to_bytes(2, "big") + b"over")
         place.clock.advance(LINGER_S + 0.1)
         assert await wire.rest(2) == b""
-        await eventually(held.ended, within_s=2)
+        await eventually(held.ended)
 
 
 @pytest.mark.parametrize("says_goodbye", [False, True])
@@ -149,10 +149,10 @@ async def test_a_closed_socket_does_not_wait_for_ever_for_who_does_not_read(plac
         await eventually(is_closing)
         # Time for the linger, then for the last bytes; each begins when the wheel has asked.
         place.clock.advance(1)
-        await eventually(lambda: _closes(held), within_s=2)
+        await eventually(lambda: _closes(held))
         assert not held.has_ended, "what is unsent may still go"
         place.clock.advance(10)
-        await eventually(held.ended, within_s=2)
+        await eventually(held.ended)
     finally:
         end.close()
 

@@ -1,6 +1,6 @@
 """What several integration tests ask for beside the servers."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -14,9 +14,11 @@ def made_history(servers: SessionServers) -> MadeHistory:
 
 
 @pytest.fixture
-def history_url(servers: SessionServers, made_history: MadeHistory) -> str:
+def history_url(servers: SessionServers, made_history: MadeHistory) -> Iterator[str]:
     """A copy of the history's database."""
-    return servers.copy_of(made_history.database_url)
+    url = servers.copy_of(made_history.database_url)
+    yield url
+    servers.give_back(url)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ class Listener:
             await self.bus.publish(message)
             return message in self.heard
 
-        await eventually(heard, within_s=3.0)
+        await eventually(heard)
 
 
 @asynccontextmanager

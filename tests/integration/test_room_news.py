@@ -43,4 +43,4 @@ async def test_an_announcement_made_while_valkey_lacks_the_room_is_heard_once_in
             async def heard(texts: list[str] = texts) -> bool:
                 return all(announced(member) == texts for member in members)
 
-            await eventually(heard, within_s=5.0)
+            await eventually(heard)

@@ -243,7 +243,7 @@ async def test_a_room_that_is_followed_while_the_subscription_is_made_is_heard(r
             return bool(heard)
 
         try:
-            await eventually(told, within_s=2.0)
+            await eventually(told)
         except TimeoutError:
             pytest.fail(f"not heard when it was followed after {turns} turns of the loop")
         finally:

@@ -10,7 +10,7 @@ NIGHTLY = os.environ.get("PEAKGATE_PROFILE") == "nightly"
 _GIVEN = os.environ.get("PEAKGATE_SEED")
 SEED = int(_GIVEN) if _GIVEN else random.SystemRandom().randrange(2**31)
 
-OPERATIONS = 100_000 if NIGHTLY else 3_000
+OPERATIONS = 100_000 if NIGHTLY else 2_000
 """Operations of the scripts on Valkey, each followed by a comparison of the whole state."""
 OPERATIONS_ELSEWHERE = 20_000 if NIGHTLY else 500
 """The same on another server than the one that is shipped."""

@@ -42,7 +42,7 @@ NIGHTLY_PLANS = [
     Plan("emptied and restarted", taps=(0,), stock=1, does=(), faults=("empty", "restart"), rebuilders=2),
     Plan("an older copy and what expires", taps=(0,), stock=1, does=("expire",), faults=("save",), rebuilders=2),
 ]
-WAYS = 1_500 if NIGHTLY else 60
+WAYS = 1_500 if NIGHTLY else 20
 """Ways that are walked besides those that every kind of step is on."""
 _plans = PLANS + (NIGHTLY_PLANS if NIGHTLY else [])
 

@@ -4,6 +4,7 @@ is installed."""
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import redis
 
+from gateway.embedded.process import die_with_parent
 from gateway.embedded.valkey import ORDERS
 from tests.support.servers import eventually_now
 
@@ -36,7 +38,7 @@ def redis_server(binary: str) -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="peakgate-redis-"))
     socket = folder / "redis.sock"
     argv = [binary, "--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", "", *ORDERS]
-    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, preexec_fn=die_with_parent(signal.SIGKILL))
     url = f"unix://{socket}"
     try:
         client = redis.Redis.from_url(url)
