@@ -119,6 +119,11 @@ class Settings(BaseSettings):
         pattern=r"^wss?://[^/?#]+$",
         description="where viewers reach the sockets, such as wss://live.example.com; by default host and live port",
     )
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[a-z0-9.:\[\]-]+$",
+        description="where pages are opened, such as https://shop.example.com; by default the api's port of any host",
+    )
     admin_host: str = Field(default="127.0.0.1", min_length=1, description="address of metrics and health")
     admin_port: Port = Field(
         default_factory=lambda values: values.get("port", 8080) + 2,

@@ -38,6 +38,11 @@ class Origins:
         await self._refresh()
         return origin in (self._all if shop is None else self._of_shop.get(shop, frozenset()))
 
+    async def of(self, shop: str) -> frozenset[str]:
+        """Those that the shop lists."""
+        await self._refresh()
+        return self._of_shop.get(shop, frozenset())
+
     def refuses(self, origin: str) -> bool:
         """Whether no shop lists it, as far as is known without asking; what is not fresh refuses nobody."""
         return self._is_fresh() and origin not in self._all

@@ -17,6 +17,7 @@ from gateway.domain.figures import (
     SourceLine,
     funnel,
 )
+from gateway.domain.trend import SPAN_MS, Trend, TrendFigures
 from gateway.wire.objects import instant, optional_instant
 from gateway.wire.told import Moment
 
@@ -126,6 +127,37 @@ def report_reply(report: Report) -> ReportReply:
         ended_at=optional_instant(reading.ended_at_ms),
         currency=reading.currency,
         other_currencies=reading.money[1:],
+    )
+
+
+class TrendReply(Struct, kw_only=True, omit_defaults=True):
+    """Two spans: `last` ends at `at`, `before` where that begins. Null is what cannot be said of a span."""
+
+    room: str
+    at: Moment
+    """A few seconds ago; once the show is over, its end."""
+    span_s: int
+    last_s: int
+    """How much of the span the show has been running for."""
+    before_s: int
+    complete: bool
+    """In all of both: only then they compare."""
+    figures: TrendFigures
+    currency: str | None = None
+    """Of the money figures, as in the metrics; left out while the room has no sale."""
+
+
+def trend_reply(room: str, trend: Trend) -> TrendReply:
+    before_ms, last_ms, to_ms = trend.spans
+    return TrendReply(
+        room=room,
+        at=instant(to_ms),
+        span_s=SPAN_MS // 1000,
+        last_s=(to_ms - last_ms) // 1000,
+        before_s=(last_ms - before_ms) // 1000,
+        complete=trend.is_complete,
+        figures=trend.figures,
+        currency=trend.currency,
     )
 
 

@@ -137,7 +137,10 @@ class Edge:
         response.headers[hdrs.SERVER] = "peakgate"
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
-        response.headers[hdrs.VARY] = "Origin"
+        if hdrs.ACCESS_CONTROL_ALLOW_ORIGIN in response.headers:
+            return  # open to everybody's pages
+        varies = response.headers.get(hdrs.VARY)
+        response.headers[hdrs.VARY] = "Origin" if varies is None else f"{varies}, Origin"
         if await self._allows(request):
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = request.headers[hdrs.ORIGIN]
             response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSE_HEADERS

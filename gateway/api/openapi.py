@@ -222,7 +222,10 @@ def _responses(route: Route, schemas: Schemas, refused: _Refusals) -> Schema:
         }
     for status, codes in _by_status(refusals(route)).items():
         # The readiness of a process is told by its own body.
-        responses.setdefault(str(status), refused.of(codes))
+        told = responses.setdefault(str(status), refused.of(codes))
+        if isinstance(route.gives.get(status), str):
+            # A page of its own, and what stands around every address may refuse as it does elsewhere.
+            told["content"] |= _refusal(codes, schemas.of(Problem))["content"]
     return dict(sorted(responses.items()))
 
 

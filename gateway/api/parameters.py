@@ -39,6 +39,14 @@ _PLACES: Final[dict[str, tuple[Schema, str]]] = {
     "word": ({"type": "string", "minLength": 1, "maxLength": 50}, "The word."),
     "sku": ({"type": "string", "minLength": 1, "maxLength": 64}, "The item's sku."),
     "provider": ({"type": "string", "pattern": "^[a-z0-9_-]{1,32}$"}, "The provider's name."),
+    **{
+        name: ({"type": "string", "minLength": 1, "maxLength": 64}, about)
+        for name, about in (
+            ("tag", "Of the files as they are; another one after any change."),
+            ("folder", "The folder's name."),
+            ("file", "The file's name."),
+        )
+    },
     "shop": ({"type": "string", "pattern": "^[a-z0-9-]{1,64}$"}, "The shop's name."),
 }
 _HEADERS: Final[dict[str, tuple[Schema, str]]] = {

@@ -7,7 +7,7 @@ from msgspec import Struct
 from gateway.api.replies import instant
 from gateway.domain.acts import ActDone
 from gateway.domain.live import RoomStanding
-from gateway.flows.moderate import BannedWord
+from gateway.flows.moderate import Banned, BannedWord, Muted
 from gateway.flows.steer_room import Announcement
 from gateway.wire.told import Moment, OnOff
 
@@ -29,6 +29,21 @@ class MuteReply(Struct, kw_only=True):
 class BanReply(Struct, kw_only=True):
     viewer: str
     shop_wide: bool
+
+
+class MutedReply(Struct, kw_only=True, omit_defaults=True):
+    viewer: str
+    until: Moment
+    name: str | None = None
+    """The one the viewer last commented under in the room, once that is archived."""
+
+
+class BannedReply(Struct, kw_only=True, omit_defaults=True):
+    room: str
+    """Where it was spoken, and where it is lifted: in each room a viewer has another pseudonym."""
+    viewer: str
+    shop_wide: bool
+    name: str | None = None
 
 
 class WordReply(Struct, kw_only=True):
@@ -62,6 +77,14 @@ def announcement_reply(announcement: Announcement) -> AnnouncementReply:
 
 def chat_reply(standing: RoomStanding) -> ChatReply:
     return ChatReply(slow_mode_s=standing.slow_mode_s, comments="on" if standing.comments else "off")
+
+
+def muted_reply(muted: Muted) -> MutedReply:
+    return MutedReply(viewer=muted.viewer, until=instant(muted.until_ms), name=muted.name)
+
+
+def banned_reply(banned: Banned) -> BannedReply:
+    return BannedReply(room=banned.room, viewer=banned.viewer, shop_wide=banned.shop_wide, name=banned.name)
 
 
 def word_reply(banned: BannedWord) -> WordReply:

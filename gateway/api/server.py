@@ -8,19 +8,24 @@ from aiohttp import hdrs, web
 
 from gateway.admission.auth import Authenticator
 from gateway.admission.origins import Origins
+from gateway.admission.own_pages import OwnPages
 from gateway.api.bodies import BODY_BYTES
 from gateway.api.callers import Callers
 from gateway.api.middleware import AUDIENCES, Audience, Edge
+from gateway.api.pages import Site
 from gateway.api.routes import Routes
 from gateway.api.routes.bookings import BookingRoutes
 from gateway.api.routes.coupons import CouponRoutes
+from gateway.api.routes.dev import DevRoutes
 from gateway.api.routes.docs import DocsRoutes
 from gateway.api.routes.export import ExportRoutes
 from gateway.api.routes.figures import FigureRoutes
 from gateway.api.routes.health import HealthRoutes
+from gateway.api.routes.invariant import InvariantRoutes
 from gateway.api.routes.links import LinkRoutes
 from gateway.api.routes.moderation import ModerationRoutes
 from gateway.api.routes.orders import OrderRoutes
+from gateway.api.routes.pages import PageRoutes
 from gateway.api.routes.payments import PaymentRoutes
 from gateway.api.routes.pickups import PickupRoutes
 from gateway.api.routes.preflight import PreflightRoutes
@@ -37,7 +42,9 @@ from gateway.flows.claim import ClaimCoupon
 from gateway.flows.claims import ClaimReader
 from gateway.flows.control_sale import ControlSale
 from gateway.flows.coupons import Coupons
+from gateway.flows.dev_sign_in import DevSignIn
 from gateway.flows.figures import HostFigures
+from gateway.flows.invariant import HostInvariant
 from gateway.flows.links import Links
 from gateway.flows.moderate import Moderate
 from gateway.flows.order_people import OrderPeople
@@ -47,10 +54,12 @@ from gateway.flows.payments import Payments
 from gateway.flows.pickups import RedeemPickup
 from gateway.flows.place_order import PlaceOrder
 from gateway.flows.preflight import HostPreflight
+from gateway.flows.room_book import RoomBook
 from gateway.flows.rooms import Rooms
 from gateway.flows.sale_book import SaleBook
 from gateway.flows.sales import Sales
 from gateway.flows.steer_room import SteerRoom
+from gateway.flows.trend import HostTrends
 from gateway.payments.sandbox import Sandbox
 from gateway.webhooks.endpoints import Endpoints
 
@@ -77,6 +86,7 @@ def build_app(
     moderate: Moderate,
     acts: Acts,
     figures: HostFigures,
+    trends: HostTrends,
     sales: Sales,
     control: ControlSale,
     changing: ChangeSale,
@@ -97,12 +107,18 @@ def build_app(
     sandbox: Sandbox | None,
     book: SaleBook,
     preflight: HostPreflight,
+    invariant: HostInvariant,
+    room_book: RoomBook,
+    site: Site,
+    own: OwnPages,
+    dev_sign_in: DevSignIn | None,
     live_url: str,
     ready: Callable[[], bool],
     surface: Surface = "all",
     max_body_bytes: int = BODY_BYTES,
 ) -> web.Application:
-    """`live_url` is where the sockets are, with `{room}` in the place of a room's id."""
+    """`live_url` is where the sockets are, with `{room}` in the place of a room's id. Without a `dev_sign_in` there is
+    no such address."""
     edge = Edge(origins=origins)
     app = web.Application(middlewares=[edge.handle])
     app.on_response_prepare.append(edge.sign)
@@ -137,15 +153,18 @@ def build_app(
         *([] if sandbox is None else [SandboxRoutes(sandbox=sandbox)]),
         ExportRoutes(callers=callers, reader=reader, people=people, book=book),
         WebhookRoutes(callers=callers, endpoints=endpoints, max_bytes=max_body_bytes),
-        FigureRoutes(callers=callers, figures=figures),
+        FigureRoutes(callers=callers, figures=figures, trends=trends),
         PreflightRoutes(callers=callers, preflight=preflight),
+        InvariantRoutes(callers=callers, invariant=invariant),
+        PageRoutes(site=site, rooms=room_book, origins_of=origins.of, live_url=live_url),
+        *([] if dev_sign_in is None else [DevRoutes(sign_in=dev_sign_in, own=own)]),
         docs,
     )
     audiences: dict[web.AbstractRoute, Audience] = {}
     served = [route for part in parts for route in part.routes() if route.audience in _SERVED[surface]]
     for route in served:
         audiences[app.router.add_route(route.method, route.path, route.handler)] = route.audience
-        if route.method == hdrs.METH_GET and route.audience is not Audience.HOSTS:
+        if route.method == hdrs.METH_GET and (route.audience is not Audience.HOSTS or route.roles == ()):
             audiences[app.router.add_route(hdrs.METH_HEAD, route.path, route.handler)] = route.audience
     docs.write(served, live_url=live_url)
     app[AUDIENCES] = audiences

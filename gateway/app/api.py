@@ -1,7 +1,13 @@
 """The api process: HTTP."""
 
+import asyncio
+from functools import partial
+
+from gateway.admission.own_pages import OwnPages
+from gateway.api.pages import Site
 from gateway.api.server import ApiServer, build_app
 from gateway.app.base import OnReady, api_url, live_url, serving, shards_answer, standing, within
+from gateway.app.dev import build_dev_sign_in
 from gateway.app.edge import Edge
 from gateway.app.money import Money
 from gateway.app.people import People
@@ -12,17 +18,21 @@ from gateway.flows.change_sale import ChangeSale
 from gateway.flows.control_sale import ControlSale
 from gateway.flows.coupons import Coupons
 from gateway.flows.figures import HostFigures
+from gateway.flows.invariant import HostInvariant
 from gateway.flows.moderate import Moderate
 from gateway.flows.preflight import HostPreflight
 from gateway.flows.room_telling import RoomTelling
 from gateway.flows.rooms import Rooms
 from gateway.flows.sales import Sales
 from gateway.flows.steer_room import SteerRoom
+from gateway.flows.trend import HostTrends
 from gateway.hot.control import HotControl
 from gateway.ledger.comments import LedgerComments
 from gateway.ledger.effects import LedgerEffects
 from gateway.ledger.moderation import LedgerModeration
 from gateway.ledger.room_acts import LedgerActs
+from gateway.ledger.trend import LedgerTrend
+from gateway.ledger.verdicts import LedgerVerdicts
 from gateway.ledger.webhooks import LedgerWebhooks
 from gateway.process import settle_memory
 from gateway.settings import Settings
@@ -31,6 +41,8 @@ from gateway.webhooks.endpoints import Endpoints
 
 async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
     """One api process: the same flows by HTTP, and the hosts' acts."""
+    # Reading and packing the pages takes a while, as does reaching the servers.
+    reading = asyncio.get_running_loop().run_in_executor(None, partial(Site, dev=settings.dev))
     async with standing(settings) as base:
         edge = Edge(base)
         sales = Sales(
@@ -85,6 +97,7 @@ async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
             moderate=Moderate(ledger=moderation, rooms=rooms, telling=telling, mint=base.mint),
             acts=Acts(ledger=LedgerActs(base.ledger), rooms=rooms),
             figures=HostFigures(figures=edge.figures, rooms=rooms),
+            trends=HostTrends(ledger=LedgerTrend(base.ledger), rooms=rooms, clock=base.clock),
             sales=sales,
             control=control,
             changing=ChangeSale(
@@ -135,6 +148,11 @@ async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
                     hot=base.hot,
                 ),
             ),
+            invariant=HostInvariant(sales=sales, ledger=LedgerVerdicts(base.ledger), shards=base.hot, clock=base.clock),
+            room_book=edge.rooms,
+            site=await reading,
+            own=OwnPages(public_url=settings.public_url, port=settings.port),
+            dev_sign_in=build_dev_sign_in(edge),
             live_url=f"{live_url(settings)}/v1/rooms/{{room}}/live",
             ready=lambda: not base.stopping.is_set(),
             surface=settings.surface,

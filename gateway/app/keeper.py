@@ -54,6 +54,7 @@ from gateway.ledger.rebuild import LedgerRebuilds
 from gateway.ledger.retire import LedgerRetirement
 from gateway.ledger.sales import LedgerSales
 from gateway.ledger.settlement import LedgerSettlement
+from gateway.ledger.verdicts import LedgerVerdicts
 from gateway.ledger.windows import LedgerWindows
 from gateway.settings import Settings
 
@@ -191,6 +192,7 @@ async def _watchdog(base: Base) -> AsyncIterator[Sequence[Coroutine[Any, Any, No
             shard: HotControl(shard=hot, scripts=base.scripts, clock=base.clock) for shard, hot in base.hot.items()
         },
         publisher=base.bus,
+        verdicts=LedgerVerdicts(base.ledger),
         clock=base.clock,
         every_s=settings.audit_every_s,
         on_violation=settings.on_violation,

@@ -3,6 +3,7 @@
 from gateway.admission.addresses import Addresses
 from gateway.admission.limiter import Limiter
 from gateway.admission.limits import CommentPace, Limits
+from gateway.admission.own_pages import OwnPages
 from gateway.admission.pace import Pace
 from gateway.app.base import OnReady, live_url, serving, shards_answer, standing, within
 from gateway.app.edge import Edge
@@ -122,6 +123,7 @@ async def run_live(settings: Settings, *, index: int, on_ready: OnReady) -> int:
             rules=rules,
             presence=edge.watch,
             origins=edge.origins,
+            own_pages=OwnPages(public_url=settings.public_url, port=settings.port),
             room_may_exist=edge.rooms.may_exist,
             clock=base.clock,
             sockets_max=settings.max_sockets,

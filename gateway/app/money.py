@@ -34,6 +34,7 @@ class Money:
             log.warning("sandbox_payments", mode=settings.sandbox, meaning="payments are played, no money moves")
             self.sandbox = Sandbox(
                 url=api_url(settings),
+                public_url=settings.public_url,
                 auto=settings.sandbox == "auto",
                 checkouts=payments,
                 secrets=providers,

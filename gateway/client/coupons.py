@@ -1,6 +1,6 @@
 """Coupons by HTTP: a host makes and drops them, a viewer claims copies and reads the own claims."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -89,9 +89,9 @@ class CouponHost(Calls):
         answer = await self.call("POST", f"/v1/coupons/{quote(coupon)}/drop", body, key=key)
         return msgspec.json.decode(answer.body, type=Coupon)
 
-    async def coupons(self) -> list[Coupon]:
-        """Newest first."""
-        return [coupon async for coupon in _each(self, "/v1/coupons", Coupon)]
+    async def coupons(self, *, room: str | None = None) -> list[Coupon]:
+        """Newest first; with a room those made for it or dropped there."""
+        return [coupon async for coupon in _each(self, "/v1/coupons", Coupon, {} if room is None else {"room": room})]
 
 
 class CouponViewer(Calls):
@@ -112,9 +112,9 @@ class CouponViewer(Calls):
         return [claim async for claim in _each(self, "/v1/coupon-claims", Claim)]
 
 
-async def _each(calls: Calls, path: str, kind: type[T]) -> AsyncIterator[T]:
+async def _each(calls: Calls, path: str, kind: type[T], filters: Mapping[str, str] | None = None) -> AsyncIterator[T]:
     """Every item of a listing, page by page."""
-    params = {"limit": str(_PAGE_SIZE)}
+    params = {"limit": str(_PAGE_SIZE), **(filters or {})}
     while True:
         page = (await calls.call("GET", path, params=params)).json()
         for item in page["items"]:

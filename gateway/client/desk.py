@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from gateway.client.asking import Asking
 from gateway.client.backoff import Backoff
 from gateway.client.codec import ToViewer
 from gateway.client.connection import Connection
@@ -30,12 +31,10 @@ class OrderDesk:
 
     def __init__(self, *, backoff: Backoff, on_order: OnOrder | None) -> None:
         self.orders: dict[str, KnownOrder] = {}
-        self._backoff = backoff
+        self._asking = Asking(backoff=backoff, again_after_s=ASK_AGAIN_AFTER_S)
         self._on_order = on_order
         self._pending = PendingOrders()
         self._state_waiters: dict[str, list[asyncio.Future[KnownOrder]]] = {}
-        self._connection: Connection | None = None
-        """The connection that has been welcomed."""
         self._ended: GatewayError | None = None
 
     async def order(self, frame: Mapping[str, Any], *, insist: bool, within_s: float) -> OrderAnswer:
@@ -43,13 +42,13 @@ class OrderDesk:
             raise self._ended
         pending = self._pending.find(frame["id"])
         if pending is None or pending.order is not None:
-            pending = PendingOrder(frame, insist=insist)
+            pending = PendingOrder(frame)
             self._pending.add(pending)
         elif pending.frame != frame:
             raise ValueError(f"The key {pending.key} is on its way with other content.")
         pending.insist = insist
         if not pending.waiters:
-            self._ask(pending)
+            self._asking.ask(pending)
         try:
             return await wait_as_one_of(pending.waiters, within_s, NoAnswer(pending.key))
         finally:
@@ -76,7 +75,7 @@ class OrderDesk:
 
     def welcomed(self, connection: Connection, known: Iterable[Mapping[str, Any]]) -> None:
         """A connection is ready; `known` is what became of the keys its `hello` named."""
-        self._connection = connection
+        self._asking.connection = connection
         told = set()
         for entry in known:
             told.add((entry.get("sale"), entry.get("key")))
@@ -88,10 +87,10 @@ class OrderDesk:
             # An unconfirmed order that the `hello` had no room for is asked after by a repeat, which changes nothing.
             is_untold = pending.order is not None and (pending.frame["sale"], pending.key) not in told
             if pending.is_asked or is_untold:
-                self._ask(pending)
+                self._asking.ask(pending)
 
     def disconnected(self) -> None:
-        self._connection = None
+        self._asking.connection = None
         for pending in self._pending:
             pending.stop_timer()
             pending.doubtful = True
@@ -116,7 +115,7 @@ class OrderDesk:
             return
         is_too_fast = told.outcome == OrderOutcome.TOO_FAST
         if is_too_fast and pending.insist and pending.is_asked:
-            self._ask_later(pending, told.retry_after_ms)
+            self._asking.ask_later(pending, told.retry_after_ms)
             return
         pending.stop_timer()
         if told.outcome == OrderOutcome.RESERVED and told.order is not None:
@@ -161,7 +160,7 @@ class OrderDesk:
             param=told.param,
         )
         if error.retryable and pending.insist:
-            self._ask_later(pending, told.retry_after_ms)
+            self._asking.ask_later(pending, told.retry_after_ms)
             return
         if not isinstance(error, OutcomeUnknown) and not (error.retryable and pending.doubtful):
             self._pending.drop(pending)
@@ -188,24 +187,3 @@ class OrderDesk:
             tell(self._state_waiters.pop(order, ()), known)
         if self._on_order is not None and known.status != status_before:
             self._on_order(known)
-
-    # Asking.
-
-    def _ask(self, pending: PendingOrder) -> None:
-        pending.stop_timer()
-        if self._connection is None:
-            return  # asked on the next one
-        self._connection.send(pending.frame)
-        if pending.insist and pending.order is None:
-            pending.timer = asyncio.get_running_loop().call_later(ASK_AGAIN_AFTER_S, self._ask_if_waited_for, pending)
-
-    def _ask_later(self, pending: PendingOrder, retry_after_ms: int | None) -> None:
-        pending.stop_timer()
-        delay_s = self._backoff.delay_s(pending.failures, asked_s=(retry_after_ms or 0) / 1000)
-        pending.failures += 1
-        pending.timer = asyncio.get_running_loop().call_later(delay_s, self._ask_if_waited_for, pending)
-
-    def _ask_if_waited_for(self, pending: PendingOrder) -> None:
-        pending.timer = None
-        if pending.is_asked:
-            self._ask(pending)

@@ -44,6 +44,30 @@ class Sale(msgspec.Struct, kw_only=True):
     items: list[Item] = []
 
 
+class ItemTerms(msgspec.Struct, kw_only=True):
+    """stock = left + held + paid + on_the_way; None where it is not known just now."""
+
+    sku: str
+    stock: int
+    left: int | None
+    held: int
+    paid: int
+    on_the_way: int | None
+
+
+class Invariant(msgspec.Struct, kw_only=True):
+    """What the last audit said of a sale, and where its units are now."""
+
+    sale: str
+    at: str
+    holds: bool | None
+    audited_at: str | None
+    why_not: str | None
+    broken: list[dict[str, str]]
+    behind: int | None
+    items: list[ItemTerms]
+
+
 class Host(RoomHost, CouponHost, LinkMaker, Clerk):
     """Who runs a sale. Creates and stock changes take a `key`; acts that name a state need none."""
 
@@ -109,6 +133,10 @@ class Host(RoomHost, CouponHost, LinkMaker, Clerk):
     async def change_sale(self, sale: str, **changes: Any) -> Sale:
         """`title`, `opens_at`, `closes_at`, `stock_display`, `items`; what is left out stays."""
         return await self._sale("PATCH", f"/v1/sales/{quote(sale)}", changes)
+
+    async def invariant(self, sale: str) -> Invariant:
+        answer = await self.call("GET", f"/v1/sales/{quote(sale)}/invariant")
+        return msgspec.json.decode(answer.body, type=Invariant)
 
     async def orders(self, sale: str, *, status: str | None = None) -> list[Order]:
         path = f"/v1/sales/{quote(sale)}/orders"

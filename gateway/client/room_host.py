@@ -26,6 +26,21 @@ class Word(msgspec.Struct, kw_only=True):
     shop_wide: bool
 
 
+class Muted(msgspec.Struct, kw_only=True):
+    viewer: str
+    until: str
+    name: str | None = None
+
+
+class Banned(msgspec.Struct, kw_only=True):
+    """`room` is where it was spoken, and is to be lifted."""
+
+    room: str
+    viewer: str
+    shop_wide: bool
+    name: str | None = None
+
+
 class Act(msgspec.Struct, kw_only=True):
     """Something a host did to a room or, with `sale`, to a sale of it."""
 
@@ -36,6 +51,26 @@ class Act(msgspec.Struct, kw_only=True):
     after: Any = None
     sale: str | None = None
     reason: str | None = None
+
+
+class Pair(msgspec.Struct, kw_only=True):
+    """None is what cannot be said of a span."""
+
+    last: float | None
+    before: float | None
+
+
+class Trend(msgspec.Struct, kw_only=True):
+    """Key figures of the ten minutes up to `at`, against the ten before; they compare once it is `complete`."""
+
+    room: str
+    at: str
+    span_s: int
+    last_s: int
+    before_s: int
+    complete: bool
+    figures: dict[str, Pair]
+    currency: str | None = None
 
 
 class _Pinned(msgspec.Struct):
@@ -87,6 +122,14 @@ class RoomHost(Calls):
     async def unban(self, room: str, viewer: str) -> None:
         await self.call("DELETE", f"{_path(room)}/bans/{_part(viewer)}")
 
+    async def mutes(self, room: str) -> list[Muted]:
+        """Newest first."""
+        return msgspec.convert(await self._every(f"{_path(room)}/mutes", {}), list[Muted])
+
+    async def bans(self, room: str) -> list[Banned]:
+        """Newest first, those of the whole shop among them."""
+        return msgspec.convert(await self._every(f"{_path(room)}/bans", {}), list[Banned])
+
     async def ban_word(self, room: str, word: str, *, shop_wide: bool = False) -> None:
         await self.call("PUT", f"{_path(room)}/words/{_part(word)}", {"shop_wide": shop_wide})
 
@@ -108,6 +151,10 @@ class RoomHost(Calls):
     async def acts(self, room: str) -> list[Act]:
         """Newest first."""
         return msgspec.convert(await self._every("/v1/acts", {"room": room}), list[Act])
+
+    async def trend(self, room: str) -> Trend:
+        answer = await self.call("GET", f"{_path(room)}/trend")
+        return msgspec.json.decode(answer.body, type=Trend)
 
     async def _every(self, path: str, filters: dict[str, str]) -> list[Any]:
         """A list, page by page."""

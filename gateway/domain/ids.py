@@ -85,6 +85,11 @@ def read_sortable(text: str) -> bytes | None:
         return None
 
 
+def order_floor(at_ms: int) -> str:
+    """What is not above any order id of that moment or later, and above all of the time before."""
+    return "ord_" + sortable(at_ms.to_bytes(6, "big"))
+
+
 class IdMint:
     """Makes ids and reads them back; all processes of an installation share the key."""
 

@@ -33,6 +33,15 @@ class Ledger(Protocol):
 
     async def create(self, shop: str, draft: CouponDraft, effect: Effect) -> Created: ...
     async def find(self, coupon_no: int) -> Coupon | None: ...
+    async def of_room_behind(
+        self,
+        shop: str,
+        room_no: int,
+        *,
+        limit: int,
+        after: int | None = None,
+        only_rooms: Collection[str] | None = None,
+    ) -> list[Coupon]: ...
     async def of_shop(
         self, shop: str, *, limit: int, after: int | None = None, only_rooms: Collection[str] | None = None
     ) -> list[Coupon]: ...

@@ -100,13 +100,24 @@ class Coupons:
         await self._changed(made.coupon)
         return (await self._readings([made.coupon]))[0], made.replayed
 
-    async def of_shop(self, caller: Caller, *, limit: int, after: str | None) -> tuple[list[CouponReading], str | None]:
-        """Newest first, and the cursor of the next page."""
+    async def of_shop(
+        self, caller: Caller, *, limit: int, after: str | None, room: str | None = None
+    ) -> tuple[list[CouponReading], str | None]:
+        """Newest first, and the cursor of the next page; with a room those made for it or dropped there."""
         require_host(caller)
         number = None if after is None else self._mint.read_coupon(after)
         if after is not None and number is None:
             raise Invalid("That is no cursor of this list.", param="after")
-        found = await self._ledger.of_shop(caller.shop, limit=limit + 1, after=number, only_rooms=caller.rooms)
+        if room is None:
+            found = await self._ledger.of_shop(caller.shop, limit=limit + 1, after=number, only_rooms=caller.rooms)
+        else:
+            require_room(caller, room)
+            room_no = self._mint.read_room(room)
+            if room_no is None:
+                raise NotFound("There is no such room.", param="room")
+            found = await self._ledger.of_room_behind(
+                caller.shop, room_no, limit=limit + 1, after=number, only_rooms=caller.rooms
+            )
         return await self._readings(found[:limit]), found[limit - 1].coupon if len(found) > limit else None
 
     async def drop(

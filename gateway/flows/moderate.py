@@ -4,7 +4,7 @@ As in steer_room.py the ledger has an act before the room is told.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from gateway.domain.caller import Caller
 from gateway.domain.ids import CommentPlace, IdMint
@@ -23,6 +23,30 @@ class BannedWord(Protocol):
     def shop_wide(self) -> bool: ...
 
 
+class Muted(Protocol):
+    @property
+    def no(self) -> int: ...
+    @property
+    def viewer(self) -> str: ...
+    @property
+    def until_ms(self) -> int: ...
+    @property
+    def name(self) -> str | None: ...
+
+
+class Banned(Protocol):
+    @property
+    def no(self) -> int: ...
+    @property
+    def room(self) -> str: ...
+    @property
+    def viewer(self) -> str: ...
+    @property
+    def shop_wide(self) -> bool: ...
+    @property
+    def name(self) -> str | None: ...
+
+
 class Ledger(Protocol):
     """`gateway.ledger.moderation.LedgerModeration`. Bans and words return whether the shop's rules are others now,
     retractions whether the pin went with what was taken back."""
@@ -31,11 +55,16 @@ class Ledger(Protocol):
     async def unmute(self, room_no: int, viewer: str, *, actor: str) -> None: ...
     async def ban(self, room_no: int, viewer: str, *, shop_wide: bool, actor: str, shop_too: bool) -> bool: ...
     async def unban(self, room_no: int, viewer: str, *, actor: str, shop_too: bool) -> bool: ...
+    async def mutes(self, room_no: int, *, limit: int, after: int | None = None) -> Sequence[Muted]: ...
+    async def bans(self, room_no: int, *, limit: int, after: int | None = None, shop_too: bool) -> Sequence[Banned]: ...
     async def ban_word(self, room_no: int, word: str, *, shop_wide: bool, actor: str) -> None: ...
     async def allow_word(self, room_no: int, word: str, *, actor: str, shop_too: bool) -> bool: ...
     async def words(self, room_no: int, *, limit: int, after: int | None = None) -> Sequence[BannedWord]: ...
     async def retract(self, room_no: int, comment: str, place: CommentPlace, *, actor: str) -> bool: ...
     async def retract_all(self, room_no: int, viewer: str, *, actor: str) -> bool: ...
+
+
+N = TypeVar("N", Muted, Banned)
 
 
 class Rooms(Protocol):
@@ -85,6 +114,23 @@ class Moderate:
         await self._telling.tell_standing(room, _shown_mute(viewer, rules_changed=True))
         await self._telling.tell_shop(room, was_wide)
 
+    async def mutes(
+        self, caller: Caller, room_id: str, *, limit: int, after: str | None
+    ) -> tuple[Sequence[Muted], str | None]:
+        """Who may not speak just now, newest first, and the cursor of the next page."""
+        room = await self._rooms.own(caller, room_id)
+        return _page(await self._ledger.mutes(room.room_no, limit=limit + 1, after=_number(after)), limit)
+
+    async def bans(
+        self, caller: Caller, room_id: str, *, limit: int, after: str | None
+    ) -> tuple[Sequence[Banned], str | None]:
+        """The same of bans; those of the whole shop that were spoken in other rooms are for hosts of all of it."""
+        room = await self._rooms.own(caller, room_id)
+        found = await self._ledger.bans(
+            room.room_no, limit=limit + 1, after=_number(after), shop_too=_may_change_shop(caller)
+        )
+        return _page(found, limit)
+
     async def ban_word(self, caller: Caller, room_id: str, word: str, *, shop_wide: bool) -> None:
         room = await self._rooms.own(caller, room_id)
         if shop_wide and not _may_change_shop(caller):
@@ -106,9 +152,7 @@ class Moderate:
     ) -> tuple[Sequence[BannedWord], str | None]:
         """Newest first, the room's and the shop's, and the cursor of the next page."""
         room = await self._rooms.own(caller, room_id)
-        if after is not None and not (after.isascii() and after.isdigit() and len(after) <= 18):
-            raise Invalid("That is no cursor of this list.", param="after")
-        words = await self._ledger.words(room.room_no, limit=limit + 1, after=None if after is None else int(after))
+        words = await self._ledger.words(room.room_no, limit=limit + 1, after=_number(after))
         return words[:limit], str(words[limit - 1].word_no) if len(words) > limit else None
 
     async def retract(self, caller: Caller, room_id: str, comment_id: str) -> None:
@@ -138,6 +182,16 @@ def _shown_mute(viewer: str, *, rules_changed: bool = False) -> Callable[[RoomSt
         return RoomChange(mutes={viewer: standing.mutes.get(viewer, 0)}, rules_changed=rules_changed)
 
     return shown
+
+
+def _number(after: str | None) -> int | None:
+    if after is not None and not (after.isascii() and after.isdigit() and len(after) <= 18):
+        raise Invalid("That is no cursor of this list.", param="after")
+    return None if after is None else int(after)
+
+
+def _page(found: Sequence[N], limit: int) -> tuple[Sequence[N], str | None]:
+    return found[:limit], str(found[limit - 1].no) if len(found) > limit else None
 
 
 def _may_change_shop(caller: Caller) -> bool:

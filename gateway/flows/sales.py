@@ -46,6 +46,7 @@ class Ledger(Protocol):
     async def of_shop(
         self, shop: str, *, limit: int, after: int | None = None, only_rooms: Collection[str] | None = None
     ) -> list[Sale]: ...
+    async def of_room_behind(self, shop: str, room_no: int, *, limit: int, after: int | None = None) -> list[Sale]: ...
     async def is_loaded(self, sale_no: int) -> bool: ...
     async def mark_loaded(self, sale_no: int, epoch: int) -> None: ...
     async def counts(self, sale_no: int) -> Mapping[int, tuple[int, int, int]]:
@@ -129,12 +130,21 @@ class Sales:
     async def read(self, caller: Caller, sale_id: str) -> SaleReading:
         return await self.reading(await self.find(caller, sale_id), caller)
 
-    async def of_shop(self, caller: Caller, *, limit: int, after: str | None) -> tuple[list[SaleReading], str | None]:
-        """Newest first and without counters, and the cursor of the next page."""
+    async def of_shop(
+        self, caller: Caller, *, limit: int, after: str | None, room: str | None = None
+    ) -> tuple[list[SaleReading], str | None]:
+        """Newest first and without counters, and the cursor of the next page; with a room its sales only."""
         number = None if after is None else self._mint.read_sale(after)
         if after is not None and number is None:
             raise Invalid("That is no cursor of this list.", param="after")
-        sales = await self._ledger.of_shop(caller.shop, limit=limit + 1, after=number, only_rooms=caller.rooms)
+        if room is None:
+            sales = await self._ledger.of_shop(caller.shop, limit=limit + 1, after=number, only_rooms=caller.rooms)
+        else:
+            require_room(caller, room)
+            room_no = self._mint.read_room(room)
+            if room_no is None:
+                raise NotFound("There is no such room.", param="room")
+            sales = await self._ledger.of_room_behind(caller.shop, room_no, limit=limit + 1, after=number)
         readings = []
         for sale in sales[:limit]:
             now_ms = await self.now_ms(sale.shard)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import msgspec
 
+from gateway.domain.invariant import HotMoment
 from gateway.domain.sale import ItemCounts, Sale, plan_text
 from gateway.errors import HotUnavailable, ShardClosed
 from gateway.hot.connect import Client, hot_errors
 from gateway.hot.keys import ShardKeys
 from gateway.hot.scripts import Scripts
 
+_COUNTED = ("stock", "left", "held")
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -120,6 +122,21 @@ class HotShard:
                 (seconds, micros), values = await pipe.execute()
         return seconds * 1_000_000 + micros, _counts(sale, values)
 
+    async def moment(self, sale_no: int, item_nos: Sequence[int]) -> HotMoment:
+        """The counters of a sale and where its shard stands, at one moment."""
+        fields = [f"{item_no}:{name}" for item_no in item_nos for name in _COUNTED]
+        with hot_errors():
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.hmget(self.keys.shard, ["epoch", "seq", "released"])
+                pipe.hmget(self.keys.sale(sale_no), ["hold", *fields])
+                (epoch, seq, released), (is_there, *values) = await pipe.execute()
+        return HotMoment(
+            epoch=int(epoch or 0),
+            seq=int(seq or 0),
+            released=int(released or 0),
+            counts=None if is_there is None else _counts_of(item_nos, values),
+        )
+
     async def read_clock(self, monotonic_s: float) -> None:
         """Learns the server's time; `monotonic_s` is now, on this process's clock."""
         with hot_errors():
@@ -136,14 +153,18 @@ class HotShard:
 
 
 def _count_fields(sale: Sale) -> list[str]:
-    return [f"{item.item_no}:{name}" for item in sale.items for name in ("stock", "left", "held")]
+    return [f"{item.item_no}:{name}" for item in sale.items for name in _COUNTED]
 
 
 def _counts(sale: Sale, values: Sequence[bytes | str | None]) -> dict[int, ItemCounts] | None:
     if values[0] is None:
         return None
+    return _counts_of([item.item_no for item in sale.items], values)
+
+
+def _counts_of(item_nos: Sequence[int], values: Sequence[bytes | str | None]) -> dict[int, ItemCounts]:
     numbers = [int(value or 0) for value in values]
     return {
-        item.item_no: ItemCounts(item.item_no, *numbers[at : at + 3])
-        for item, at in zip(sale.items, range(0, len(numbers), 3), strict=True)
+        item_no: ItemCounts(item_no, *numbers[at : at + 3])
+        for item_no, at in zip(item_nos, range(0, len(numbers), 3), strict=True)
     }

@@ -42,6 +42,7 @@ from gateway.keeper.audit_report import (
     Figures,
     Rule,
 )
+from gateway.keeper.audit_verdict import findings_of
 
 # Sales whose counters one cut reads; each has at most a thousand fields.
 SALES_A_CUT = 16
@@ -132,7 +133,12 @@ class Auditor:
             await self._claim_names.look_again(claim_suspect, findings)
         ids = {each.row.sale_no: each.row.sale for each in sales}
         checks = [findings[rule].check(rule, ids) for rule in Rule if final or rule is not Rule.DRAINED]
-        return AuditReport(holds=all(check.holds for check in checks), checks=checks, figures=figures)
+        return AuditReport(
+            holds=all(check.holds for check in checks),
+            checks=checks,
+            figures=figures,
+            by_sale=[findings_of(each, findings) for each in sales],
+        )
 
     async def _take_cut(
         self,
@@ -258,7 +264,8 @@ class Auditor:
                 judge_sale(each, findings)
         for moment in shards:
             if moment.why_not:
-                findings.not_now((*ON_THE_CUT, *BY_NAME, *BY_CLAIM), moment.why_not)
+                unjudged = [each.row.sale_no for each in sales if each.shard is moment]
+                findings.not_now((*ON_THE_CUT, *BY_NAME, *BY_CLAIM), moment.why_not, sales=unjudged)
 
     async def _judge_lists(
         self,
@@ -299,7 +306,7 @@ class Auditor:
                     self._floors[row.shard, row.epoch] = row.after + row.numbers
         if off:
             found = await snapshot.numbers_off(sorted(set(off)), floors, most=LISTED)
-            findings[Rule.NUMBERS].add(*found.texts, total=found.total)
+            findings[Rule.NUMBERS].add(*found.texts, total=found.total, shards=off)
 
 
 def _by_shard(plan: Iterable[tuple[int, int]]) -> defaultdict[int, list[int]]:

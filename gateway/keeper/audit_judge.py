@@ -29,15 +29,21 @@ class Finding:
     violations: list[str] = field(default_factory=list)
     total: int = 0
     sales: set[int] = field(default_factory=set)
+    shards: set[int] = field(default_factory=set)
+    """Of violations that are of a shard and of no single sale in it."""
     not_now: str = ""
+    unjudged: dict[int, str] = field(default_factory=dict)
+    """Sales of which the rule could not be judged, and why."""
     looked_at: str = ""
 
-    def add(self, *texts: str, total: int | None = None, sales: Iterable[int] = ()) -> None:
+    def add(self, *texts: str, total: int | None = None, sales: Iterable[int] = (), shards: Iterable[int] = ()) -> None:
         # What Valkey holds need not be text; a report is.
         some = texts[: LISTED - len(self.violations)]
         self.violations += [text.encode("utf-8", "backslashreplace").decode() for text in some]
         self.total += len(texts) if total is None else total
         self.sales.update(sales)
+        if texts:
+            self.shards.update(shards)
 
     def check(self, rule: Rule, names: Mapping[int, str]) -> Check:
         """`names` are the ids of sales by their number."""
@@ -69,9 +75,11 @@ class Findings(defaultdict[Rule, Finding]):
             if listed is not None:
                 self[rule].add(*listed.texts, total=listed.total, sales=listed.sales)
 
-    def not_now(self, rules: Iterable[Rule], why: str) -> None:
+    def not_now(self, rules: Iterable[Rule], why: str, *, sales: Iterable[int] = ()) -> None:
+        unjudged = dict.fromkeys(sales, why)
         for rule in rules:
             self[rule].not_now = why
+            self[rule].unjudged.update(unjudged)
 
 
 @dataclass(slots=True)
@@ -142,40 +150,42 @@ def shard_moment(row: ShardRow, cut: Cut) -> ShardMoment:
 def judge_shard(moment: ShardMoment, later: ShardRow, findings: Findings, *, final: bool) -> None:
     """`later` is the ledger's row after the cut: what it can tell was no violation."""
     row, cut, behind = moment.row, moment.cut, moment.behind
-    name = f"shard {row.shard}"
+
+    def broken(rule: Rule, text: str) -> None:
+        findings[rule].add(f"shard {row.shard}: {text}", shards=[row.shard])
+
     if not row.rebuilding and not later.rebuilding and later.epoch == row.epoch:
         if cut.epoch != row.epoch:
             state = "open" if cut.open else "shut"
-            findings[Rule.EPOCH].add(f"{name}: epoch {cut.epoch} in Valkey ({state}), {row.epoch} in the ledger")
+            broken(Rule.EPOCH, f"epoch {cut.epoch} in Valkey ({state}), {row.epoch} in the ledger")
         elif cut.seq < row.last_seq:
-            findings[Rule.AHEAD].add(f"{name}: Valkey stands at {cut.seq}, the ledger at {row.last_seq}")
+            broken(Rule.AHEAD, f"Valkey stands at {cut.seq}, the ledger at {row.last_seq}")
         elif cut.applied > cut.seq:
-            findings[Rule.AHEAD].add(f"{name}: Valkey stands at {cut.seq} and was told of {cut.applied}")
+            broken(Rule.AHEAD, f"Valkey stands at {cut.seq} and was told of {cut.applied}")
         elif cut.released > later.outbox_no:
-            findings[Rule.AHEAD].add(
-                f"{name}: Valkey released up to {cut.released}, the ledger wrote {later.outbox_no}"
-            )
-    findings[Rule.STREAM].add(*(f"{name}: {gap}" for gap in behind.gaps))
+            broken(Rule.AHEAD, f"Valkey released up to {cut.released}, the ledger wrote {later.outbox_no}")
+    for gap in behind.gaps:
+        broken(Rule.STREAM, gap)
     if behind.trimmed:
-        findings[Rule.TRIM].add(f"{name}: {behind.trimmed}")
+        broken(Rule.TRIM, behind.trimmed)
     if final and (cut.seq > row.last_seq or moment.pending_rows):
-        findings[Rule.DRAINED].add(
-            f"{name}: {cut.seq - row.last_seq} sequence numbers and {moment.pending_rows} rows of the outbox wait"
-        )
+        waits = f"{cut.seq - row.last_seq} sequence numbers and {moment.pending_rows} rows of the outbox wait"
+        broken(Rule.DRAINED, waits)
 
 
 def judge_outbox(moment: ShardMoment, outbox: OutboxRow, findings: Findings) -> None:
     row, cut = moment.row, moment.cut
     if moment.untouched or row.rebuilding or cut.epoch != row.epoch:
         return
-    name = f"shard {row.shard}"
+
+    def broken(text: str) -> None:
+        findings[Rule.OUTBOX].add(f"shard {row.shard}: {text}", shards=[row.shard])
+
     if outbox.rows and (outbox.last != row.outbox_no or outbox.rows != outbox.last - outbox.first + 1):
-        findings[Rule.OUTBOX].add(
-            f"{name}: {outbox.rows} rows from {outbox.first} to {outbox.last}, {row.outbox_no} were written"
-        )
+        broken(f"{outbox.rows} rows from {outbox.first} to {outbox.last}, {row.outbox_no} were written")
     forgotten = outbox.first - 1 if outbox.rows else row.outbox_no
     if cut.released < forgotten:
-        findings[Rule.OUTBOX].add(f"{name}: Valkey was told up to {cut.released}, rows up to {forgotten} are gone")
+        broken(f"Valkey was told up to {cut.released}, rows up to {forgotten} are gone")
 
 
 def judge_sale(sale: SaleMoment, findings: Findings) -> None:

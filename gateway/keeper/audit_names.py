@@ -66,7 +66,7 @@ class Names:
             outdated=[b"%b\n%d" % (_bytes(name), count) for name, count in had.items()],
         )
         if max(len(answers), len(units)) > MOST_SUSPECTS:
-            findings.not_now(BY_NAME, f"sale {sale.row.sale}: more than {MOST_SUSPECTS} names differ")
+            findings.not_now(BY_NAME, f"sale {sale.row.sale}: more than {MOST_SUSPECTS} names differ", sales=[sale_no])
         return Suspects(sale.row, answers, units)
 
     async def look_again(self, suspects: Suspects, findings: Findings) -> None:
@@ -77,7 +77,8 @@ class Names:
                 part = slice(at, at + NAMES_A_LOOK)
                 broken += await self._look(kind.row, kind.answers[part], kind.units[part], findings)
                 if broken >= ENOUGH_BROKEN:
-                    findings.not_now(BY_NAME, f"sale {suspects.row.sale}: not looked at all names that differ")
+                    why_not = f"sale {suspects.row.sale}: not looked at all names that differ"
+                    findings.not_now(BY_NAME, why_not, sales=[suspects.row.sale_no])
                     break
 
     async def _look(self, sale: SaleRow, answers: list[str], units: list[str], findings: Findings) -> int:
@@ -111,7 +112,7 @@ class Names:
             if not broken:
                 break
         if why_not:
-            findings.not_now(BY_NAME, why_not)
+            findings.not_now(BY_NAME, why_not, sales=[sale.sale_no])
             return 0
         for name, (rule, text) in broken.items():
             findings[rule].add(f"sale {sale.sale} {name}: {text}", sales=[sale.sale_no])

@@ -1,8 +1,10 @@
 """What an audit says: its rules, the verdict on each, the figures."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
+
+from gateway.domain.invariant import BrokenRule
 
 LISTED = 20
 
@@ -153,11 +155,23 @@ class Figures:
     """By currency of the sale; under `?` what is of no sale."""
 
 
+class SaleFindings(NamedTuple):
+    """What concerns one sale, and may be shown to its hosts."""
+
+    sale_no: int
+    sale: str
+    broken: list[BrokenRule]
+    why_not: str
+    """Why some of it could not be judged; empty: all was."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
     holds: bool
     checks: list[Check]
     figures: Figures
+    by_sale: list[SaleFindings]
+    """Of each sale that was audited."""
 
     @property
     def broken(self) -> list[Check]:
@@ -165,4 +179,7 @@ class AuditReport:
         return [check for check in self.checks if check.broken]
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without what is told sale by sale: there are many, and the checks name those concerned."""
+        told = asdict(replace(self, by_sale=[]))
+        del told["by_sale"]
+        return told

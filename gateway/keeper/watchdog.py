@@ -2,21 +2,22 @@
 
 A violation counts once two audits, one after the other, found it: then people are told, and the sale is closed or
 paused by an act like a host's. What heals by itself (a shard that is rebuilt, an order that expires too late) is only
-told, and so is what could not be audited. An audit rests as long as it works, so that it takes at most half of a core
-from what else the keeper does.
+told, and so is what could not be audited. What each audit says of a sale is written down for its hosts. An audit rests
+as long as it works, so that it takes at most half of a core from what else the keeper does.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import structlog
 
 from gateway.clock import Clock
 from gateway.domain.acts import Act
+from gateway.domain.invariant import Verdict
 from gateway.domain.sale import Sale
 from gateway.errors import Conflict, GatewayError
-from gateway.keeper.audit_report import OF_SHARDS, OF_TIME, AuditReport, Rule
+from gateway.keeper.audit_report import OF_SHARDS, OF_TIME, AuditReport, Rule, SaleFindings
 from gateway.metrics import AUDIT_MADE, AUDIT_SECONDS, AUDIT_UNMADE, AUDIT_VIOLATIONS, AUDIT_VIOLATIONS_ALL
 from gateway.wire import bus
 
@@ -29,6 +30,10 @@ AGAIN_AFTER_S = 3.0
 MOST_S = 600.0
 # To sell on under one of these could break a promise; those of time and of a shard as a whole do not stop a sale.
 STOPPING = frozenset(rule.label for rule in Rule if rule not in OF_SHARDS and rule not in OF_TIME)
+
+# What hosts are told where the light is out.
+UNMADE = "The last audit could not be made."
+UNCONFIRMED = "One audit found this; the next one, in seconds, confirms it or not."
 
 OnViolation = Literal["close", "pause", "report"]
 _ACTS = {"close": Act.CLOSE, "pause": Act.PAUSE}
@@ -57,6 +62,13 @@ class Publisher(Protocol):
     async def publish(self, message: bytes) -> None: ...
 
 
+class Verdicts(Protocol):
+    """`gateway.ledger.verdicts.LedgerVerdicts`."""
+
+    async def write(self, verdicts: Sequence[tuple[int, Verdict]], *, ago_s: float) -> None: ...
+    async def write_unmade(self, why_not: str) -> None: ...
+
+
 class Watchdog:
     """Stops a sale at most once for as long as it is broken: a host who resumes it has decided."""
 
@@ -68,6 +80,7 @@ class Watchdog:
         mint: Mint,
         controls: Mapping[int, Control],
         publisher: Publisher,
+        verdicts: Verdicts,
         clock: Clock,
         every_s: float,
         on_violation: OnViolation,
@@ -78,6 +91,7 @@ class Watchdog:
         self._mint = mint
         self._controls = controls
         self._publisher = publisher
+        self._verdicts = verdicts
         self._clock = clock
         self._every_s = every_s
         self._on_violation = on_violation
@@ -95,8 +109,10 @@ class Watchdog:
 
     async def look(self) -> bool:
         """One audit and what follows from it. Whether another one is wanted soon, to confirm what this one found."""
+        began_s = self._clock.monotonic()
         report = await self._audit()
         if report is None:
+            await self._write_down(None, began_s)
             return False
         found = {(check.rule, sale) for check in report.broken for sale in (check.sales or [""])}
         unmade = {check.rule for check in report.checks if not check.holds and not check.broken}
@@ -110,6 +126,7 @@ class Watchdog:
             log.warning("audit_suspects", broken=sorted(f"{rule} {sale}".strip() for rule, sale in news))
         # What could not be judged this time was not refuted.
         self._suspected = found | {each for each in self._suspected if each[0] in unmade}
+        await self._write_down(report, began_s)
         # Only what was seen just now: a shard may have been rebuilt since an audit that could not be made.
         stopped = await self._stop_sales(self._confirmed & found)
         return bool(news) or not stopped
@@ -138,6 +155,24 @@ class Watchdog:
         AUDIT_VIOLATIONS_ALL.set(sum(check.broken for check in report.checks))
         AUDIT_UNMADE.set(sum(not check.holds and not check.broken for check in report.checks))
         return report
+
+    async def _write_down(self, report: AuditReport | None, began_s: float) -> None:
+        """For hosts. One that cannot be written is told all the same, by its age."""
+        try:
+            if report is None:
+                await self._verdicts.write_unmade(UNMADE)
+            else:
+                verdicts = [(found.sale_no, self._verdict(found)) for found in report.by_sale]
+                await self._verdicts.write(verdicts, ago_s=self._clock.monotonic() - began_s)
+        except GatewayError as error:
+            log.warning("audit_not_written_down", error=str(error))
+
+    def _verdict(self, found: SaleFindings) -> Verdict:
+        broken = tuple(found.broken)
+        if any((each.rule, sale) in self._confirmed for each in broken for sale in (found.sale, "")):
+            return Verdict(holds=False, broken=broken)
+        why_not = UNCONFIRMED if broken else found.why_not or None
+        return Verdict(holds=None if why_not else True, broken=broken, why_not=why_not)
 
     async def _stop_sales(self, broken: set[Broken]) -> bool:
         """False when a sale that is to be stopped could not be."""

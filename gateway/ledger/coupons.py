@@ -99,6 +99,19 @@ class LedgerCoupons:
         rooms = None if only_rooms is None else list(only_rooms)
         return await self._named(_QUERIES["of_shop"], shop, after, rooms, limit)
 
+    async def of_room_behind(
+        self,
+        shop: str,
+        room_no: int,
+        *,
+        limit: int,
+        after: int | None = None,
+        only_rooms: Collection[str] | None = None,
+    ) -> list[Coupon]:
+        """Those made for the room or ever dropped there; newest first, behind the coupon number `after`."""
+        rooms = None if only_rooms is None else list(only_rooms)
+        return await self._named(_QUERIES["of_room_behind"], room_no, shop, after, rooms, limit)
+
     async def of_room(self, room_no: int, *, limit: int = OF_ROOM_MOST) -> list[Coupon]:
         """Those made for the room, or dropped there last; newest first."""
         return await self._named(_QUERIES["of_room"], room_no, limit)

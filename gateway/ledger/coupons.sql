@@ -43,6 +43,20 @@ SELECT k.coupon_no FROM coupons k JOIN shops h USING (shop_no) LEFT JOIN rooms r
  ORDER BY k.coupon_no DESC
  LIMIT $4;
 
+-- name: of_room_behind
+-- Numbers of a shop's coupons that were made for a room or dropped there, newest first, behind a given number; only of the
+-- named rooms where names are given.
+SELECT k.coupon_no
+  FROM (SELECT coupon_no FROM coupons WHERE room_no = $1
+         UNION SELECT coupon_no FROM coupons WHERE dropped_room_no = $1
+         UNION SELECT coupon_no FROM coupon_acts WHERE room_no = $1 AND after IS NOT NULL) u
+  JOIN coupons k USING (coupon_no)
+  JOIN shops h USING (shop_no)
+  LEFT JOIN rooms r ON r.room_no = k.room_no
+ WHERE h.shop = $2 AND ($3::int IS NULL OR k.coupon_no < $3) AND ($4::text[] IS NULL OR r.room = ANY($4))
+ ORDER BY k.coupon_no DESC
+ LIMIT $5;
+
 -- name: of_room
 -- Numbers of coupons made for a room, or dropped there last, newest first.
 SELECT coupon_no FROM coupons WHERE room_no = $1 OR dropped_room_no = $1 ORDER BY coupon_no DESC LIMIT $2;

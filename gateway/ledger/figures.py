@@ -73,12 +73,13 @@ class LedgerFigures:
         )
         return [FedOrder(**row) for row in rows]
 
+    async def newest_orders(self, room_no: int, most: int) -> list[FedOrder]:
+        """The newest of the room's sales, the newest last."""
+        return [FedOrder(**row) for row in await self._ledger.fetch(_QUERIES["newest_orders"], room_no, most)]
+
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[Any]:
-        async with (
-            self._ledger.connection() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        async with self._ledger.transaction(isolation="repeatable_read", readonly=True) as connection:
             yield connection
 
 

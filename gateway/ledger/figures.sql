@@ -180,3 +180,16 @@ SELECT o.order_id AS order, s.sale, coalesce(i.sku, '') AS sku, o.quantity, o.am
   JOIN orders o ON o.sale_no = u.sale_no AND o.order_id = u.order_id
   LEFT JOIN sale_items i ON i.sale_no = o.sale_no AND i.item_no = o.item_no
  ORDER BY u.at;
+
+-- name: newest_orders
+-- The newest $2, the newest last; of each sale the primary key gives so many at most.
+SELECT n.order_id AS order, n.sale, coalesce(i.sku, '') AS sku, n.quantity, n.amount_minor, n.currency, n.status, n.reason, n.viewer,
+       n.created_at_ms
+  FROM (SELECT o.*, s.sale, s.currency
+          FROM sales s
+         CROSS JOIN LATERAL (SELECT * FROM orders x WHERE x.sale_no = s.sale_no ORDER BY x.order_id DESC LIMIT $2) o
+         WHERE s.room_no = $1
+         ORDER BY o.order_id DESC
+         LIMIT $2) n
+  LEFT JOIN sale_items i ON i.sale_no = n.sale_no AND i.item_no = n.item_no
+ ORDER BY n.order_id;

@@ -62,6 +62,23 @@ class BannedWord(NamedTuple):
     shop_wide: bool
 
 
+class Muted(NamedTuple):
+    no: int
+    viewer: str
+    until_ms: int
+    name: str | None
+    """As the archive has it; None for who never spoke."""
+
+
+class Banned(NamedTuple):
+    no: int
+    room: str
+    """Where it was spoken: there the viewer is called so."""
+    viewer: str
+    shop_wide: bool
+    name: str | None
+
+
 class LedgerModeration:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -193,6 +210,16 @@ class LedgerModeration:
             await note_act(connection, room_no, RoomAct.UNBAN, actor=actor, before=before, after=None)
             await _rules_changed(connection, room_no, room["shop_no"], shop_too=was)
         return was
+
+    async def mutes(self, room_no: int, *, limit: int, after: int | None = None) -> list[Muted]:
+        """Newest first, behind the mute of that number."""
+        rows = await self._ledger.fetch(_QUERIES["mutes"], room_no, after, limit)
+        return [Muted(row["no"], row["viewer"], row["until_ms"], row["name"]) for row in rows]
+
+    async def bans(self, room_no: int, *, limit: int, after: int | None = None, shop_too: bool) -> list[Banned]:
+        """The room's and, with `shop_too`, those of the whole shop that were spoken elsewhere; as `mutes`."""
+        rows = await self._ledger.fetch(_QUERIES["bans"], room_no, after, limit, shop_too)
+        return [Banned(row["no"], row["room"], row["viewer"], row["shop_wide"], row["name"]) for row in rows]
 
     async def ban_word(self, room_no: int, word: str, *, shop_wide: bool, actor: str) -> None:
         """The room's list and the shop's do not know of each other; a word may stand in both."""

@@ -63,7 +63,7 @@ DELETE FROM room_mutes WHERE room_no = $1 AND until_ms <= $2;
 
 -- name: mute
 INSERT INTO room_mutes (room_no, viewer, until_ms) VALUES ($1, $2, $3)
-    ON CONFLICT (room_no, viewer) DO UPDATE SET until_ms = excluded.until_ms;
+    ON CONFLICT (room_no, viewer) DO UPDATE SET until_ms = excluded.until_ms, mute_no = DEFAULT;
 
 -- name: unmute
 DELETE FROM room_mutes WHERE room_no = $1 AND viewer = $2;
@@ -76,7 +76,7 @@ SELECT shop_wide FROM room_bans WHERE room_no = $1 AND viewer = $2;
 
 -- name: ban
 INSERT INTO room_bans (room_no, viewer, shop_no, shop_wide) VALUES ($1, $2, $3, $4)
-    ON CONFLICT (room_no, viewer) DO UPDATE SET shop_wide = excluded.shop_wide;
+    ON CONFLICT (room_no, viewer) DO UPDATE SET shop_wide = excluded.shop_wide, ban_no = DEFAULT;
 
 -- name: unban
 DELETE FROM room_bans WHERE room_no = $1 AND viewer = $2;
@@ -106,6 +106,35 @@ SELECT w.word_no, w.word, w.room_no IS NULL AS shop_wide FROM banned_words w JOI
  WHERE r.room_no = $1 AND (w.room_no IS NULL OR w.room_no = $1) AND ($2::bigint IS NULL OR w.word_no < $2)
  ORDER BY w.word_no DESC
  LIMIT $3;
+
+-- name: mutes
+-- Those that are not over, newest first, behind a given number; with the name the viewer last spoke under, if any is archived.
+-- An aggregate, so that one viewer's comments are read and not the room's from its end.
+SELECT m.mute_no AS no, m.viewer, m.until_ms,
+       (SELECT nullif((array_agg(c.name ORDER BY c.epoch DESC, c.n DESC))[1], '') FROM comments c
+         WHERE c.room_no = m.room_no AND c.viewer = m.viewer) AS name
+  FROM (SELECT * FROM room_mutes
+         WHERE room_no = $1 AND until_ms > (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+           AND ($2::bigint IS NULL OR mute_no < $2)
+         ORDER BY mute_no DESC
+         LIMIT $3) AS m
+ ORDER BY m.mute_no DESC;
+
+-- name: bans
+-- Of the room and, with $4, those of its shop that were spoken in other rooms; as above.
+SELECT b.ban_no AS no, r.room, b.viewer, b.shop_wide,
+       (SELECT nullif((array_agg(c.name ORDER BY c.epoch DESC, c.n DESC))[1], '') FROM comments c
+         WHERE c.room_no = b.room_no AND c.viewer = b.viewer) AS name
+  FROM (SELECT * FROM (
+            SELECT * FROM room_bans WHERE room_no = $1
+             UNION
+            SELECT * FROM room_bans
+             WHERE $4 AND shop_wide AND shop_no = (SELECT shop_no FROM rooms WHERE room_no = $1)) AS either
+         WHERE $2::bigint IS NULL OR ban_no < $2
+         ORDER BY ban_no DESC
+         LIMIT $3) AS b
+  JOIN rooms r USING (room_no)
+ ORDER BY b.ban_no DESC;
 
 -- name: comment_gone
 -- In the archive; one that is not there yet is marked on its way there.

@@ -111,6 +111,10 @@ class LedgerSales:
         rooms = None if only_rooms is None else list(only_rooms)
         return await self._named(_QUERIES["of_shop"], shop, after, rooms, limit)
 
+    async def of_room_behind(self, shop: str, room_no: int, *, limit: int, after: int | None = None) -> list[Sale]:
+        """Newest first, behind the sale number `after`; none for a room of another shop."""
+        return await self._named(_QUERIES["of_room_behind"], room_no, shop, after, limit)
+
     async def of_room(self, room_no: int, *, limit: int = OF_ROOM_MOST) -> list[Sale]:
         return await self._named(_QUERIES["of_room"], room_no, limit)
 

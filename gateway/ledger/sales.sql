@@ -52,6 +52,13 @@ SELECT s.sale_no FROM sales s JOIN shops h USING (shop_no) LEFT JOIN rooms r ON 
  ORDER BY s.sale_no DESC
  LIMIT $4;
 
+-- name: of_room_behind
+-- Numbers of a room's sales in a shop, newest first, behind a given number.
+SELECT s.sale_no FROM sales s JOIN shops h USING (shop_no)
+ WHERE s.room_no = $1 AND h.shop = $2 AND ($3::int IS NULL OR s.sale_no < $3)
+ ORDER BY s.sale_no DESC
+ LIMIT $4;
+
 -- name: of_room
 -- Numbers of a room's sales, newest first.
 SELECT sale_no FROM sales WHERE room_no = $1 ORDER BY sale_no DESC LIMIT $2;

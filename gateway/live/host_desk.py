@@ -60,17 +60,22 @@ class Orders(Protocol):
     """`gateway.ledger.figures.LedgerFigures`."""
 
     async def orders(self, room_no: int, places: Sequence[tuple[int, str]]) -> Sequence[FedOrder]: ...
+    async def newest_orders(self, room_no: int, most: int) -> Sequence[FedOrder]:
+        """The newest last."""
+        ...
 
 
 class _Desk:
     """The hosts of one room here, and what they are yet to be told."""
 
-    __slots__ = ("changed", "figures", "hosts", "is_telling", "more", "room")
+    __slots__ = ("changed", "figures", "hosts", "is_telling", "more", "new", "room")
 
     def __init__(self, room: Room) -> None:
         self.room = room
         self.hosts: dict[Session, tuple[frames.ShowFigures | None, int]] = {}
         """Each with the figures it was told last, and how many changes of orders it was not told of."""
+        self.new: set[Session] = set()
+        """Those of them who were not told of any order yet."""
         self.figures: frames.ShowFigures | None = None
         self.changed: dict[str, int] = {}
         """Orders that changed since the last feed, the newest last, with their sale's number."""
@@ -87,7 +92,8 @@ class _Desk:
 
 
 class HostDesk:
-    """At most once a second, and only what changed. Whoever reads slowly is told less often, nothing waits for them.
+    """At most once a second: the newest orders to who came, then only what changed. Whoever reads slowly is told less
+    often, nothing waits for them.
 
     Which orders changed is heard on the bus, which may lose a message; what they are now is read of the ledger. The
     figures are the ledger's alone, so what a feed missed is in them."""
@@ -125,12 +131,14 @@ class HostDesk:
         if desk is None:
             desk = self._desks[live.room.room] = _Desk(live.room)
         desk.hosts[session] = (None, 0)
+        desk.new.add(session)
         self._shops[caller.shop] = self._shops.get(caller.shop, 0) + 1
 
     def left(self, room: Room, session: Session) -> None:
         desk = self._desks.get(room.room)
         if desk is None or desk.hosts.pop(session, None) is None:
             return
+        desk.new.discard(session)
         if not desk.hosts:
             del self._desks[room.room]
         self._shops[room.shop] -= 1
@@ -191,6 +199,7 @@ class HostDesk:
     async def _tell(self, desk: _Desk) -> None:
         try:
             await self._tell_feed(desk)
+            await self._tell_newest(desk)
             await self._tell_figures(desk)
         except GatewayError as error:
             log.warning("hosts_not_told", room_no=desk.room.room_no, error=str(error))
@@ -224,11 +233,28 @@ class HostDesk:
             raise
         orders = [self._shown(desk.room, order) for order in found]
         for session, (told, missed) in list(desk.hosts.items()):
+            if session in desk.new:
+                # Their first feed is read behind these.
+                continue
             if _is_slow(session):
                 desk.hosts[session] = (told, missed + len(orders) + more)
             elif orders or missed or more:
                 session.send(frames.Feed(orders=orders, more=more + missed))
                 desk.hosts[session] = (told, 0)
+
+    async def _tell_newest(self, desk: _Desk) -> None:
+        """One question, however many came since the last time."""
+        came = [session for session in desk.new if not _is_slow(session)]
+        if not came:
+            return
+        found = await self._orders.newest_orders(desk.room.room_no, FEED_ORDERS)
+        orders = [self._shown(desk.room, order) for order in found]
+        for session in came:
+            # Some may have left meanwhile.
+            if session in desk.new:
+                desk.new.discard(session)
+                if orders:
+                    session.send(frames.Feed(orders=orders))
 
     def _shown(self, room: Room, order: FedOrder) -> frames.FedOrder:
         return frames.FedOrder(

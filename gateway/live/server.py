@@ -50,6 +50,12 @@ class Origins(Protocol):
     def refuses(self, origin: str) -> bool: ...
 
 
+class OwnPages(Protocol):
+    """`gateway.admission.own_pages.OwnPages`."""
+
+    def include(self, origin: str, *, host: str | None) -> bool: ...
+
+
 class Presence(Protocol):
     def leave(self, shop: str, viewer: str, sink: Any) -> None: ...
 
@@ -100,6 +106,7 @@ class LiveServer:
         rules: RuleBook,
         presence: Presence,
         origins: Origins,
+        own_pages: OwnPages,
         room_may_exist: Callable[[str], bool],
         clock: Clock,
         sockets_max: int,
@@ -117,6 +124,7 @@ class LiveServer:
         self._rules = rules
         self._presence = presence
         self._origins = origins
+        self._own_pages = own_pages
         self._room_may_exist = room_may_exist
         self._clock = clock
         self._sockets_max = sockets_max
@@ -238,6 +246,9 @@ class LiveServer:
         if not self._ready or len(self._sessions) >= self._sockets_max:
             return Answer(HTTPStatus.SERVICE_UNAVAILABLE, b"full", retry_after(1, 5))
         origin = request.header("origin")
+        if origin is not None and self._own_pages.include(origin, host=request.header("host")):
+            # A page of the gateway itself, which no shop has to list.
+            origin = None
         if origin is not None and self._origins.refuses(origin):
             return Answer(HTTPStatus.FORBIDDEN, b"this page may not connect")
         caller, token = None, _bearer(request)

@@ -82,8 +82,19 @@ class Sandbox:
 
     name = SANDBOX
 
-    def __init__(self, *, url: str, auto: bool, checkouts: Checkouts, secrets: Secrets, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        url: str,
+        auto: bool,
+        checkouts: Checkouts,
+        secrets: Secrets,
+        clock: Clock,
+        public_url: str | None = None,
+    ) -> None:
+        """`url` is where it tells the gateway of payments; `public_url` where people pay, when that is another."""
         self._url = url
+        self._public_url = public_url or url
         self._auto = auto
         self._checkouts = checkouts
         self._secrets = secrets
@@ -96,7 +107,7 @@ class Sandbox:
         return "chk_" + secrets.token_urlsafe(_CHECKOUT_BYTES)
 
     def url_of(self, checkout: str) -> str:
-        return f"{self._url}/sandbox/{checkout}"
+        return f"{self._public_url}/sandbox/{checkout}"
 
     # As its page.
 

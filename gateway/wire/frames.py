@@ -230,7 +230,8 @@ class FedOrder(Struct, omit_defaults=True, gc=False):
 
 
 class Feed(Struct, tag_field="t", tag="feed", omit_defaults=True, gc=False):
-    """For hosts: orders of the room's sales that are new or have a new status, the newest last."""
+    """For hosts: the newest orders of the room's sales, once after they joined; then those that are new or have a new
+    status. The newest last."""
 
     orders: list[FedOrder]
     more: int = 0

@@ -29,7 +29,7 @@ from tests.support.room import showing
 from tests.support.seat import MSGPACK
 
 ROLES: Final = ("viewer", "host", "clerk", "service")
-GOOD: Final = int(os.environ.get("CONTRACT_EXAMPLES", "6"))
+GOOD: Final = int(os.environ.get("CONTRACT_EXAMPLES", "4"))
 BROKEN: Final = max(2, GOOD // 3)
 """Examples of each address; more are for a night."""
 INSIST_TIMES: Final = 10

@@ -16,6 +16,7 @@ from tests.support.api import Answer, Api, api_of
 from tests.support.gateway import Gateway
 from tests.support.room import Show, live_again, showing
 from tests.support.seat import JSON, MSGPACK, Seat
+from tests.support.servers import eventually
 
 
 @pytest.fixture
@@ -230,6 +231,35 @@ async def test_a_coupon_of_a_room_is_for_tokens_of_that_room_and_one_of_none_is_
     assert (await api.call("POST", f"/v1/coupons/{free['coupon']}/claims", token=limited)).json["outcome"] == "claimed"
     elsewhere = await drop(api, bound["coupon"], show.room)
     assert (elsewhere.code, elsewhere.json["param"]) == ("invalid", "room")
+
+
+async def test_coupons_are_listed_by_the_room_they_were_made_for_or_dropped_in(show: Show, api: Api) -> None:
+    other = (await api.room())["room"]
+    await api.call("POST", f"/v1/rooms/{other}/start")
+    bound, moved, free = await make(api, room=show.room), await make(api), await make(api)
+    await make(api, room=other)
+    for room in (show.room, other):
+        assert (await drop(api, moved["coupon"], room)).status == 200
+    expected = [moved["coupon"], bound["coupon"]]
+
+    async def listed(query: str = "", **token: Any) -> list[str]:
+        answer = await api.call("GET", f"/v1/coupons?room={show.room}{query}", **token)
+        assert answer.status == 200, answer.text
+        return [each["coupon"] for each in answer.json["items"]]
+
+    async def dropped() -> bool:
+        # The ledger hears of a drop a moment later.
+        return await listed() == expected
+
+    await eventually(dropped, within_s=10)
+    assert free["coupon"] not in expected
+    assert await listed("&limit=1") == expected[:1]
+    assert await listed(f"&after={expected[0]}") == expected[1:]
+    assert await listed(token=api.token("host", rooms=[show.room])) == expected[1:], "no others than without `room`"
+    assert await listed(token=api.token("host", shop="cups")) == []
+    elsewhere = await api.call("GET", f"/v1/coupons?room={show.room}", token=api.token("host", rooms=[other]))
+    assert elsewhere.code == "forbidden"
+    assert (await api.call("GET", "/v1/coupons?room=room_none")).code == "not_found"
 
 
 async def test_drops_and_claims_that_make_no_sense_change_nothing(show: Show, api: Api) -> None:

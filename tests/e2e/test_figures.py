@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 import redis
 
+from gateway.client.host import Host
 from tests.support.api import ITEM, Api, api_of
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.room import Show, live_again, showing
@@ -216,7 +217,63 @@ async def test_hosts_are_told_on_their_socket_and_viewers_are_not(show: Show) ->
     assert not {told["t"] for told in ann.frames} & {"figures", "feed"}
 
 
-@pytest.mark.parametrize("what", ["metrics", "report", "report.csv"])
+async def test_a_host_who_joins_later_is_first_shown_the_newest_orders_as_they_are(show: Show) -> None:
+    ann = await show.enter("ann")
+    answers = [await ann.order(show.sale, f"k{at}") for at in range(3)]
+    await pay(show, answers[1]["order"], 1900)
+    await metrics(show, lambda told: (told["orders_confirmed"], told["orders_paid"]) == (3, 1))
+    hosts = [await show.enter(f"host-{at}", host=True) for at in range(2)]
+    for host in hosts:
+        fed = await host.hear("feed")
+        assert [(order["order"], order["status"]) for order in fed["orders"]] == [
+            (answer["order"], "paid" if at == 1 else "confirmed") for at, answer in enumerate(answers)
+        ]
+        assert "more" not in fed
+    later = await ann.order(show.sale, "k9")
+    for host in hosts:
+        seen = host
+
+        def shown(host: Any = seen) -> Any:
+            feeds = [told["orders"] for told in host.frames if told["t"] == "feed"]
+            return feeds[1] if len(feeds) > 1 else None
+
+        assert [order["order"] for order in await host.until(shown)] == [later["order"]], "then only what changed"
+
+
+async def test_the_trend_of_a_young_show_is_told_and_does_not_pretend_to_compare(show: Show, gateway: Gateway) -> None:
+    ann = await show.enter("ann")
+    await ann.say({"t": "enter", "sale": show.sale})
+    await ann.comment("Hello")
+    await ann.say({"t": "like", "n": 3})
+    answer = await ann.order(show.sale)
+    await pay(show, answer["order"], 1900)
+    told: dict[str, Any] = {}
+
+    async def counted() -> bool:
+        answer = await show.api.call("GET", f"/v1/rooms/{show.room}/trend")
+        assert answer.status == 200, answer.text
+        told.update(answer.json)
+        last = {name: pair["last"] for name, pair in told["figures"].items()}
+        return all(last[name] for name in ("orders_paid", "visits", "shop_entries", "viewers_peak", "likes"))
+
+    try:
+        # On a slow machine a reading is good for long: it cost much.
+        await eventually(counted, within_s=90)
+    except TimeoutError:
+        raise AssertionError(f"never so: {told}") from None
+    assert (told["room"], told["span_s"], told["complete"], told["currency"]) == (show.room, 600, False, "CNY")
+    assert 0 < told["last_s"] < 600 and told["last_s"] % 5 == told["before_s"] == 0
+    assert {pair["before"] for pair in told["figures"].values()} == {None}
+    last = {name: pair["last"] for name, pair in told["figures"].items()}
+    assert (last["visits"], last["comments"], last["likes"], last["shop_entries"]) == (1, 1, 3, 1)
+    assert (last["orders_placed"], last["orders_paid"], last["orders_per_entry"]) == (1, 1, 1.0)
+    assert (last["gmv_placed_minor"], last["gmv_paid_minor"], last["payment_rate"]) == (1900, 1900, None)
+    async with Host(gateway.url, show.api.token("host")) as host:
+        trend = await host.trend(show.room)
+    assert trend.figures.keys() == told["figures"].keys() and trend.figures["orders_paid"].last == 1
+
+
+@pytest.mark.parametrize("what", ["metrics", "trend", "report", "report.csv"])
 async def test_figures_are_for_hosts_of_the_room(show: Show, what: str) -> None:
     api = show.api
     address = f"/v1/rooms/{show.room}/{what}"

@@ -59,6 +59,24 @@ async def test_lists_go_on_behind_a_cursor(api: Api) -> None:
     assert (await api.call("GET", "/v1/rooms?after=sale_1")).code == "invalid"
 
 
+async def test_sales_are_listed_by_room_page_by_page(api: Api) -> None:
+    room, other = [(await api.room())["room"] for _ in range(2)]
+    mine = [(await api.sale(room=room))["sale"] for _ in range(3)]
+    elsewhere = [(await api.sale(room=other))["sale"], (await api.sale())["sale"]]
+    first = await api.call("GET", f"/v1/sales?room={room}&limit=2", token=api.viewer())
+    assert [sale["sale"] for sale in first.json["items"]] == [mine[2], mine[1]]
+    rest = await api.call("GET", f"/v1/sales?room={room}&limit=2&after={first.json['next']}")
+    assert [sale["sale"] for sale in rest.json["items"]] == [mine[0]] and rest.json["next"] is None
+    listed = await api.call("GET", f"/v1/sales?room={other}")
+    assert [sale["sale"] for sale in listed.json["items"]] == elsewhere[:1]
+    # A room of another shop has none here; a token for rooms is for these.
+    assert (await api.call("GET", f"/v1/sales?room={room}", token=api.viewer(shop="cups"))).json["items"] == []
+    assert (await api.call("GET", f"/v1/sales?room={room}", token=api.viewer(rooms=[other]))).code == "forbidden"
+    assert (await api.call("GET", f"/v1/sales?room={other}", token=api.viewer(rooms=[other]))).status == 200
+    missing = await api.call("GET", "/v1/sales?room=room_none")
+    assert (missing.code, missing.json["param"]) == ("not_found", "room")
+
+
 async def test_a_sale_shows_each_what_they_may_see(api: Api) -> None:
     room = (await api.room())["room"]
     sale = await api.sale(room=room, stock_display="low", items=[{**ITEM, "stock": 200, "floor_minor": 900}])

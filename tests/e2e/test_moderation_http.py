@@ -61,6 +61,12 @@ async def test_acts_answer_with_what_holds_afterwards(api: Api, path: str) -> No
     muted = await api.call("PUT", f"{path}/mutes/{VIEWER}", {"for_s": 60})
     assert (muted.status, muted.json["viewer"]) == (200, VIEWER)
     assert (await api.call("PUT", f"{path}/mutes/{VIEWER}", {"for_s": 60})).json == muted.json
+    # The clock of two answers is the same one, and so is what is listed.
+    assert (await api.call("GET", f"{path}/mutes")).json == {"items": [muted.json], "next": None}
+    await api.call("PUT", f"{path}/bans/{VIEWER}")
+    banned = {"room": path.rpartition("/")[2], "viewer": VIEWER, "shop_wide": False}
+    assert (await api.call("GET", f"{path}/bans?limit=1")).json == {"items": [banned], "next": None}
+    await api.call("DELETE", f"{path}/bans/{VIEWER}")
     words = await api.call("GET", f"{path}/words?limit=1")
     assert words.json == {"items": [{"word": word, "shop_wide": False}], "next": None}
 
@@ -112,6 +118,8 @@ async def test_an_announcement_has_a_key(api: Api, path: str) -> None:
         ("PUT", "/words/%E2%80%8B", None, 422, "invalid", "word"),
         ("GET", "/words?limit=0", None, 422, "invalid", "limit"),
         ("GET", "/words?after=abc", None, 422, "invalid", "after"),
+        ("GET", "/mutes?after=abc", None, 422, "invalid", "after"),
+        ("GET", "/bans?limit=201", None, 422, "invalid", "limit"),
         ("DELETE", f"/comments/{COMMENT}", None, 404, "not_found", None),
         ("DELETE", "/comments/7", None, 404, "not_found", None),
         ("DELETE", "/viewers/ann/comments", None, 404, "not_found", None),
@@ -136,6 +144,8 @@ def asked_in(path: str) -> list[tuple[str, str, Any]]:
         ("DELETE", f"{path}/mutes/{VIEWER}", None),
         ("PUT", f"{path}/bans/{VIEWER}", None),
         ("DELETE", f"{path}/bans/{VIEWER}", None),
+        ("GET", f"{path}/mutes", None),
+        ("GET", f"{path}/bans", None),
         ("GET", f"{path}/words", None),
         ("PUT", f"{path}/words/spam", None),
         ("DELETE", f"{path}/words/spam", None),
@@ -229,9 +239,11 @@ async def test_the_room_sees_what_its_host_does(gateway: Gateway, host: Host, sh
         await sees(lambda room: room.chat["comments"] == "off")
         assert (await viewer.comment("anybody?")).outcome == "comments_off"
         await host.change_chat(show.room, comments=True)
-        await host.mute(show.room, me, for_s=3600)
+        until = await host.mute(show.room, me, for_s=3600)
         assert (await viewer.comment("hello?")).outcome == "muted"
+        assert [(muted.viewer, muted.until) for muted in await host.mutes(show.room)] == [(me, until)]
         await host.unmute(show.room, me)
+        assert await host.mutes(show.room) == []
         assert (await viewer.comment("hello")).outcome == "posted"
         await host.retract_all(show.room, me)
         await sees(lambda room: room.recent == [])
@@ -260,6 +272,9 @@ async def test_who_is_banned_has_to_leave_and_stays_out(
                     await viewer.comment("still here?")
                     await asyncio.sleep(0.05)
         assert caught.value.close_code == 4503
+    # Every room lists a ban of the shop; here there is one of the room.
+    mine = [banned for banned in await host.bans(show.room) if banned.room == show.room]
+    assert [(banned.viewer, banned.shop_wide) for banned in mine] == [(me, False)]
     with pytest.raises(ViewerAway):
         async with Viewer(show.live_url, viewer_token):
             pass

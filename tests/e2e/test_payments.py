@@ -29,7 +29,7 @@ async def api(gateway: Gateway) -> AsyncIterator[Api]:
         yield api
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bank_secret(gateway: Gateway) -> Iterator[str]:
     """The provider `bank` of the shop `tins`."""
     gateway.token("host", "host", shop="tins")  # makes the shop

@@ -136,6 +136,21 @@ async def test_the_api_answers_under_the_one_name(proxied: Proxied, api: Api) ->
             assert (answer.status, answer.content_type) == (404, "application/problem+json")
 
 
+async def test_a_page_of_the_gateway_opens_its_socket_under_the_one_name(proxied: Proxied, api: Api, path: str) -> None:
+    host = proxied.url.removeprefix("http://")
+    async with aiohttp.ClientSession(proxied.url) as session, session.get("/host") as page:
+        assert (page.status, page.content_type) == (200, "text/html")
+    for origin, welcome in ((proxied.url, True), (f"https://{host}", True), ("https://evil.example", False)):
+        async with raw_wire(proxied.url) as wire:
+            wire.send(request(path, f"Host: {host}", f"Origin: {origin}"))
+            if (await wire.answer()).status == 101:
+                wire.send(said({"t": "hello", "token": api.viewer()}))
+                _, payload = await wire.frame()
+                assert (b'"welcome"' in payload) is welcome
+            else:
+                assert not welcome
+
+
 async def test_a_socket_lives_under_the_one_name(proxied: Proxied, api: Api, path: str) -> None:
     async with raw_wire(proxied.url) as wire:
         wire.send(request(path, f"Authorization: Bearer {api.viewer()}", "Sec-WebSocket-Protocol: peakgate.v1.json"))

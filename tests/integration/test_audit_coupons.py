@@ -1,7 +1,7 @@
 """Coupons under the audit: a history of everything holds, and each violation seeded into one is caught by the right
 rules and no other."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -19,8 +19,10 @@ def made(servers: SessionServers) -> MadeHistory:
 
 
 @pytest.fixture
-def copied_url(made: MadeHistory, servers: SessionServers) -> str:
-    return servers.copy_of(made.database_url)
+def copied_url(made: MadeHistory, servers: SessionServers) -> Iterator[str]:
+    url = servers.copy_of(made.database_url)
+    yield url
+    servers.give_back(url)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from msgspec.structs import replace
 
+from gateway.domain.caller import Caller
 from gateway.domain.drafts import RoomChanges
 from gateway.domain.ids import IdMint
 from gateway.domain.live import FOREVER_MS, RoomChange, RoomStanding
@@ -50,6 +51,8 @@ EVERY: dict[str, Asked] = {
     "pin_item": lambda floor, room: floor.steer.pin_item(HOST, room, sale_id="sale_1", sku="tin"),
     "pin_comment": lambda floor, room: floor.steer.pin_comment(HOST, room, comment_id="cmt_1"),
     "retract_all": lambda floor, room: floor.moderate.retract_all(HOST, room, VIEWER),
+    "mutes": lambda floor, room: floor.moderate.mutes(HOST, room, limit=10, after=None),
+    "bans": lambda floor, room: floor.moderate.bans(HOST, room, limit=10, after=None),
     "words": lambda floor, room: floor.moderate.words(HOST, room, limit=10, after=None),
     "acts": lambda floor, room: floor.acts.of_room(HOST, room, limit=10, after=None),
 }
@@ -196,6 +199,69 @@ async def test_a_mute_that_is_over_is_none(floor: Floor) -> None:
     assert (await floor.moderation.standing(room.room_no)).mutes == {}
     await floor.moderate.mute(HOST, room.room, OTHER_VIEWER, for_s=60)
     assert await floor.ledger.fetchval("SELECT count(*) FROM room_mutes") == 1
+
+
+async def test_mutes_are_listed_as_they_were_spoken_until_they_are_over(floor: Floor) -> None:
+    room, third = floor.room, "vw_" + "c3" * 9
+    until_ms = [
+        await floor.moderate.mute(HOST, room.room, viewer, for_s=60) for viewer in (VIEWER, OTHER_VIEWER, third)
+    ]
+    await floor.moderate.mute(HOST, (await floor.make_room("Other")).room, VIEWER, for_s=60)
+    await floor.say("hello", n=1, name="Ann", at_ms=9_000)
+    await floor.say("hello", n=2, name="Anna", epoch=70_000)
+    await floor.say("hello", n=1, name="Ann of before", epoch=60_000)
+    muted, cursor = await floor.moderate.mutes(HOST, room.room, limit=2, after=None)
+    assert [(each.viewer, each.until_ms, each.name) for each in muted] == [
+        (third, until_ms[2], None),
+        (OTHER_VIEWER, until_ms[1], None),
+    ]
+    rest, end = await floor.moderate.mutes(HOST, room.room, limit=2, after=cursor)
+    assert ([(each.viewer, each.until_ms, each.name) for each in rest], end) == ([(VIEWER, until_ms[0], "Anna")], None)
+    # Spoken anew it is the newest; over, it is none.
+    await floor.moderate.mute(HOST, room.room, OTHER_VIEWER, for_s=600)
+    await floor.ledger.execute("UPDATE room_mutes SET until_ms = 1 WHERE viewer = $1", third)
+    muted, _ = await floor.moderate.mutes(HOST, room.room, limit=2, after=None)
+    assert [each.viewer for each in muted] == [OTHER_VIEWER, VIEWER]
+    await floor.moderate.unmute(HOST, room.room, VIEWER)
+    assert len((await floor.moderate.mutes(HOST, room.room, limit=2, after=None))[0]) == 1
+    with pytest.raises(Invalid):
+        await floor.moderate.mutes(HOST, room.room, limit=2, after="x")
+
+
+async def test_bans_are_listed_with_those_of_the_shop_where_they_were_spoken(floor: Floor) -> None:
+    room, other, cups = floor.room, await floor.make_room("Other"), await floor.make_room("Cups", shop="cups")
+    await floor.say("hello", n=1)
+    await floor.moderate.ban(HOST, room.room, VIEWER, shop_wide=True)
+    await floor.moderate.ban(HOST, room.room, OTHER_VIEWER, shop_wide=False)
+    await floor.moderate.ban(HOST, other.room, OTHER_VIEWER, shop_wide=True)
+    await floor.moderate.ban(HOST, other.room, VIEWER, shop_wide=False)
+    of_cups = replace(HOST, shop="cups")
+    await floor.moderate.ban(of_cups, cups.room, VIEWER, shop_wide=True)
+
+    async def listed(room_id: str, caller: Caller = HOST, after: str | None = None) -> list[tuple[str, str, bool]]:
+        found: list[tuple[str, str, bool]] = []
+        while True:
+            page, after = await floor.moderate.bans(caller, room_id, limit=2, after=after)
+            found += [(each.room, each.viewer, each.shop_wide) for each in page]
+            if after is None:
+                return found
+
+    everywhere = [(other.room, OTHER_VIEWER, True), (room.room, VIEWER, True)]
+    assert await listed(room.room) == [everywhere[0], (room.room, OTHER_VIEWER, False), everywhere[1]]
+    assert await listed(other.room) == [(other.room, VIEWER, False), *everywhere]
+    assert await listed(cups.room, of_cups) == [(cups.room, VIEWER, True)]
+    # A host of one room alone is shown nobody of another one.
+    limited = replace(HOST, rooms=frozenset({room.room}))
+    assert await listed(room.room, limited) == [(room.room, OTHER_VIEWER, False), (room.room, VIEWER, True)]
+    names = [each.name for each in (await floor.moderate.bans(HOST, room.room, limit=9, after=None))[0]]
+    assert names == [None, None, "Ann"]
+    # Made another one it is the newest; lifted it is gone.
+    await floor.moderate.ban(HOST, room.room, VIEWER, shop_wide=False)
+    assert (await listed(room.room))[0] == (room.room, VIEWER, False)
+    await floor.moderate.unban(HOST, other.room, OTHER_VIEWER)
+    assert await listed(room.room) == [(room.room, VIEWER, False), (room.room, OTHER_VIEWER, False)]
+    with pytest.raises(Invalid):
+        await floor.moderate.bans(HOST, room.room, limit=2, after="-1")
 
 
 async def test_a_ban_is_a_rule_and_a_mute_for_good(floor: Floor) -> None:
@@ -390,7 +456,7 @@ async def test_a_ledger_that_is_away_is_told_as_what_it_means(floor: Floor, name
 
     floor.ledger_rooms.find = known  # type: ignore[method-assign,assignment]
     await floor.ledger.close()
-    wanted: type[GatewayError] = LedgerUnavailable if name in ("words", "acts") else OutcomeUnknown
+    wanted: type[GatewayError] = LedgerUnavailable if name in ("mutes", "bans", "words", "acts") else OutcomeUnknown
     with pytest.raises(wanted):
         await EVERY[name](floor, room.room)
     assert floor.told.take() == []

@@ -9,6 +9,7 @@ from gateway.domain.acts import Act
 from gateway.keeper.audit import Auditor
 from gateway.keeper.watchdog import STOPPING, OnViolation, Watchdog
 from gateway.ledger.audit import LedgerAudit
+from gateway.ledger.verdicts import LedgerVerdicts
 from gateway.wire import bus
 from tests.support.audited import History
 from tests.support.shop_floor import SHARD
@@ -22,6 +23,7 @@ def watchdog(history: History, *, does: OnViolation = "close", auditor: Auditor 
         mint=floor.mint,
         controls={SHARD: floor.control},
         publisher=floor.heard,
+        verdicts=LedgerVerdicts(floor.ledger),
         clock=floor.clock,
         every_s=60.0,
         on_violation=does,

@@ -23,6 +23,7 @@ from typing import Any
 from gateway.admission.tokens import mint_token
 from gateway.domain.caller import Role
 from gateway.embedded.postgres import PostgresServer
+from gateway.embedded.process import die_with_parent
 from gateway.ledger.migrate import migrate
 from gateway.ledger.shops import ShopKey, Shops, Signs
 
@@ -59,6 +60,7 @@ class Gateway:
     data: Path
     environment: dict[str, str] = field(default_factory=dict)
     workers: int = 1
+    dev: bool = True
     port: int = field(default_factory=lambda: free_ports(3))
     process: subprocess.Popen[str] | None = None
     ready: dict[str, Any] = field(default_factory=dict)
@@ -66,10 +68,17 @@ class Gateway:
 
     def start(self) -> None:
         argv = [PEAKGATE, "up", "--data", str(self.data), "--port", str(self.port), "--workers", str(self.workers)]
-        argv.append("--dev")
+        if self.dev:
+            argv.append("--dev")
         log = (self.data.parent / "log").open("a")
         self.process = subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **self.environment}
+            argv,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, **self.environment},
+            # Also when it is the tests that are killed; whatever it started goes with it.
+            preexec_fn=die_with_parent(signal.SIGKILL),
         )
         log.close()
         assert self.process.stdout is not None
@@ -192,13 +201,15 @@ def _made_ledger() -> Path:
 
 
 @contextmanager
-def running_gateway(*, workers: int = 1, first_start: bool = False, **environment: str) -> Iterator[Gateway]:
+def running_gateway(
+    *, workers: int = 1, first_start: bool = False, dev: bool = True, **environment: str
+) -> Iterator[Gateway]:
     """A gateway in a temporary folder; whatever a test did to it, nothing of it is left behind.
 
     Its ledger is a copy of one that was made before, unless it is to be a `first_start`, as of an empty folder.
     """
     folder = Path(tempfile.mkdtemp(prefix="peakgate-e2e-"))
-    gateway = Gateway(data=folder / "data", environment=environment, workers=workers)
+    gateway = Gateway(data=folder / "data", environment=environment, workers=workers, dev=dev)
     try:
         if not first_start:
             gateway.data.mkdir(mode=0o700)

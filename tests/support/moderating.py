@@ -113,11 +113,20 @@ class Floor:
         effect = Effect("host", "sale", room.title, fingerprint(draft))
         return (await self.ledger_sales.create(room.shop, draft, effect)).sale
 
-    async def say(self, text: str, *, n: int, viewer: str = VIEWER, at_ms: int = 1_000, epoch: int = 70_000) -> str:
+    async def say(
+        self,
+        text: str,
+        *,
+        n: int,
+        viewer: str = VIEWER,
+        name: str = "Ann",
+        at_ms: int = 1_000,
+        epoch: int = 70_000,
+    ) -> str:
         """Puts a comment into the archive; its id."""
         await self.ledger.execute(
             "INSERT INTO comments (room_no, epoch, n, at_ms, viewer, sub, name, text) VALUES ($1,$2,$3,$4,$5,$6,$7,$8)",
-            *(self.room.room_no, epoch, n, at_ms, viewer, "ann", "Ann", text),
+            *(self.room.room_no, epoch, n, at_ms, viewer, "ann", name, text),
         )
         return self.mint.comment(at_ms, self.room.room_no, epoch, n)
 

@@ -12,13 +12,16 @@ from prometheus_client import CollectorRegistry, Counter
 
 from gateway.admin.server import AdminServer
 from gateway.admission.origins import Origins
+from gateway.admission.own_pages import OwnPages
 from gateway.api import middleware
+from gateway.api.pages import Site
 from gateway.api.server import ApiServer, Surface, build_app
 from gateway.clock import SystemClock
 from gateway.domain.caller import Caller, Role
 from gateway.errors import HotUnavailable, LedgerUnavailable, NotFound
 
 Answer = Callable[..., Awaitable[Any]]
+SITE = Site()
 
 
 class Pretending:
@@ -58,6 +61,7 @@ async def serving(
         claiming=pretending,
         claims=pretending,
         figures=pretending,
+        trends=pretending,
         endpoints=pretending,
         clock=SystemClock(),
         orders=pretending,
@@ -72,6 +76,11 @@ async def serving(
         sandbox=None,
         book=pretending,
         preflight=pretending,
+        invariant=pretending,
+        room_book=pretending,
+        site=SITE,
+        own=OwnPages(public_url=None, port=8080),
+        dev_sign_in=None,
         live_url="ws://x/{room}",
         ready=lambda: ready,
         surface=surface,

@@ -11,13 +11,16 @@ import pytest
 from gateway.api.problems import KINDS
 from gateway.api.routes.bookings import BookingRoutes
 from gateway.api.routes.coupons import CouponRoutes
+from gateway.api.routes.dev import DevRoutes
 from gateway.api.routes.docs import DocsRoutes
 from gateway.api.routes.export import ExportRoutes
 from gateway.api.routes.figures import FigureRoutes
 from gateway.api.routes.health import HealthRoutes
+from gateway.api.routes.invariant import InvariantRoutes
 from gateway.api.routes.links import LinkRoutes
 from gateway.api.routes.moderation import ModerationRoutes
 from gateway.api.routes.orders import OrderRoutes
+from gateway.api.routes.pages import PageRoutes
 from gateway.api.routes.payments import PaymentRoutes
 from gateway.api.routes.pickups import PickupRoutes
 from gateway.api.routes.preflight import PreflightRoutes
@@ -38,13 +41,16 @@ WIRE: Final = (ROOT / "wire" / "README.md").read_text(encoding="utf-8")
 PARTS: Final[tuple[Any, ...]] = (
     BookingRoutes,
     CouponRoutes,
+    DevRoutes,
     DocsRoutes,
     ExportRoutes,
     FigureRoutes,
     HealthRoutes,
+    InvariantRoutes,
     LinkRoutes,
     ModerationRoutes,
     OrderRoutes,
+    PageRoutes,
     PaymentRoutes,
     PickupRoutes,
     PreflightRoutes,

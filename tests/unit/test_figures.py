@@ -6,6 +6,7 @@ from typing import Final
 from gateway.api.figure_replies import MetricsReply
 from gateway.cli.report_words import WORDS
 from gateway.domain.figures import BUCKETS_MAX, DEFINITIONS, Figures, bucket_ms, ratio
+from gateway.domain.trend import TREND_DEFINITIONS, TrendFigures
 from gateway.wire import frames
 
 CONTRACT: Final = """
@@ -38,6 +39,14 @@ def test_the_page_has_a_word_for_each_in_every_language() -> None:
 def test_the_table_of_definitions_is_the_code_s() -> None:
     rows = [f"| `{each.name}` | {each.formula} | {each.source} | {each.error or 'exact'} |" for each in DEFINITIONS]
     assert "\n".join(rows) in README.read_text(encoding="utf-8")
+
+
+def test_the_figures_of_the_trend_are_each_defined_once_and_the_table_is_the_code_s() -> None:
+    assert [definition.name for definition in TREND_DEFINITIONS] == list(TrendFigures.__struct_fields__)
+    rows = [
+        f"| `{each.name}` | {each.formula} | {each.source} | {each.error or 'exact'} |" for each in TREND_DEFINITIONS
+    ]
+    assert "\n".join(rows) in (README.parent / "gateway/flows/README.md").read_text(encoding="utf-8")
 
 
 def test_there_are_never_more_buckets_than_a_screen_shows() -> None:

@@ -70,6 +70,9 @@ class Show:
         self.placed = 0
         self.away = False
         self.asked: list[Sequence[tuple[int, str]]] = []
+        self.newest: list[str] = []
+        """The room's orders, the newest last."""
+        self.newest_asked = 0
         self.sales_asked: list[int] = []
         self.desk = HostDesk(
             figures=self,
@@ -87,6 +90,14 @@ class Show:
             raise LedgerUnavailable
         self.asked.append(places)
         return [FedOrder(order, "sale_1", "tin", 1, 1900, "CNY", "confirmed", None, "ann", 5) for _, order in places]
+
+    async def newest_orders(self, room_no: int, most: int) -> list[FedOrder]:
+        if self.away:
+            raise LedgerUnavailable
+        self.newest_asked += 1
+        return [
+            FedOrder(order, "sale_1", "tin", 1, 1900, "CNY", "paid", None, "ann", 5) for order in self.newest[-most:]
+        ]
 
     async def find_sale(self, sale_no: int) -> Any:
         self.sales_asked.append(sale_no)
@@ -119,6 +130,7 @@ def show() -> Show:
 async def test_hosts_are_told_and_nobody_else_is(show: Show) -> None:
     host = show.join(Socket())
     others = [show.join(Socket(role)) for role in (Role.VIEWER, Role.CLERK, Role.SERVICE)]
+    await show.tell()
     show.hear((SALE, 1))
     await show.tell()
     assert (host.figures, host.fed) == ([0], [(1, 0)])
@@ -138,6 +150,7 @@ async def test_figures_are_told_when_they_changed_and_to_who_comes_later(show: S
 
 async def test_a_feed_has_the_newest_orders_and_says_how_many_more_changed(show: Show) -> None:
     host = show.join(Socket())
+    await show.tell()
     show.hear((SALE, 1))
     await show.tell()
     show.hear(*((SALE, seq) for seq in range(2, 2 + FEED_ORDERS + 30)))
@@ -150,6 +163,7 @@ async def test_a_feed_has_the_newest_orders_and_says_how_many_more_changed(show:
 
 async def test_an_order_is_shown_with_who_it_is_in_the_room(show: Show) -> None:
     host = show.join(Socket())
+    await show.tell()
     show.hear((SALE, 1))
     await show.tell()
     (order,) = next(frame for frame in host.told if isinstance(frame, frames.Feed)).orders
@@ -181,6 +195,9 @@ async def test_orders_of_other_rooms_and_shops_are_told_to_nobody_here(show: Sho
 
 async def test_a_host_who_reads_slowly_has_nothing_waiting_and_hears_how_much_was_left_out(show: Show) -> None:
     slow, quick = show.join(Socket()), show.join(Socket())
+    await show.tell()
+    for host in (slow, quick):
+        host.told.clear()
     slow.behind = True
     for seq in range(3):
         show.placed += 1
@@ -199,6 +216,8 @@ async def test_a_host_who_reads_slowly_has_nothing_waiting_and_hears_how_much_wa
 
 async def test_what_a_ledger_that_was_away_could_not_say_is_told_afterwards(show: Show) -> None:
     host = show.join(Socket())
+    await show.tell()
+    host.told.clear()
     show.away = True
     show.hear((SALE, 1), (SALE, 2))
     await show.tell()
@@ -230,3 +249,51 @@ async def test_it_tells_at_most_once_a_second_by_itself(show: Show, monkeypatch:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert host.figures[2] - host.figures[0] >= 5, "what came between was told at once"
+
+
+async def test_who_joins_is_first_shown_the_newest_orders_as_they_are_now(show: Show) -> None:
+    show.newest = [f"ord_{at}" for at in range(FEED_ORDERS + 9)]
+    first = show.join(Socket())
+    await show.tell()
+    (feed,) = (frame for frame in first.told if isinstance(frame, frames.Feed))
+    assert [order.order for order in feed.orders] == show.newest[-FEED_ORDERS:]
+    assert (feed.more, feed.orders[-1].status) == (0, "paid")
+    second = show.join(Socket())
+    show.hear((SALE, 1))
+    await show.tell()
+    await show.tell()
+    assert first.fed == [(FEED_ORDERS, 0), (1, 0)], "and then only what changed"
+    assert second.fed == [(FEED_ORDERS, 0)], "what changed before is in it"
+
+
+async def test_a_room_without_orders_has_no_first_feed(show: Show) -> None:
+    host = show.join(Socket())
+    await show.tell()
+    await show.tell()
+    assert host.fed == [] and show.newest_asked == 1
+
+
+async def test_many_who_join_at_once_share_one_question(show: Show) -> None:
+    show.newest = ["ord_1"]
+    hosts = [show.join(Socket()) for _ in range(20)]
+    for host in hosts[10:15]:
+        show.desk.left(ROOM, host)  # type: ignore[arg-type]
+    await show.tell()
+    await show.tell()
+    assert show.newest_asked == 1
+    assert [len(host.fed) for host in hosts] == [1] * 10 + [0] * 5 + [1] * 5
+
+
+async def test_the_first_feed_waits_for_a_slow_reader_and_for_a_ledger_that_is_away(show: Show) -> None:
+    show.newest = ["ord_1"]
+    slow, host = show.join(Socket()), show.join(Socket())
+    slow.behind = show.away = True
+    await show.tell()
+    assert host.fed == slow.fed == []
+    show.away = False
+    show.hear((SALE, 1))
+    await show.tell()
+    assert (host.fed, slow.fed) == ([(1, 0)], [])
+    slow.behind = False
+    await show.tell()
+    assert (host.fed, slow.fed) == ([(1, 0)], [(1, 0)]), "nothing was missed: it is all in the first feed"

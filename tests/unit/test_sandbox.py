@@ -130,3 +130,16 @@ async def test_checkouts_cannot_be_guessed() -> None:
 )
 def test_an_amount_reads_as_people_write_it(amount_minor: int, currency: str, text: str) -> None:
     assert amount_text(amount_minor, currency) == text
+
+
+async def test_people_pay_where_they_reach_us() -> None:
+    for public_url, at in ((None, "http://x"), ("https://shop.example.com", "https://shop.example.com")):
+        provider = Sandbox(
+            url="http://x",
+            auto=False,
+            checkouts=Shop(200),
+            secrets=Shop(200),
+            clock=SystemClock(),
+            public_url=public_url,
+        )
+        assert provider.url_of("chk_1") == f"{at}/sandbox/chk_1"

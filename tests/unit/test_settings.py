@@ -168,3 +168,15 @@ def test_payments_that_are_played_outside_of_development_are_refused(
     monkeypatch.setenv("PEAKGATE_SANDBOX", "off")
     monkeypatch.delenv("PEAKGATE_DEV")
     assert read_settings().sandbox == "off"
+
+
+def test_where_pages_are_is_an_origin() -> None:
+    assert read_settings(public_url="https://shop.example.com:8443").public_url == "https://shop.example.com:8443"
+    for wrong in (
+        "https://shop.example.com/",
+        "shop.example.com",
+        "wss://shop.example.com",
+        "https://Shop.example.com",
+    ):
+        with pytest.raises(SettingsError):
+            read_settings(public_url=wrong)

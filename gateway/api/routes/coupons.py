@@ -60,9 +60,11 @@ class CouponRoutes:
             "/v1/coupons",
             self.of_shop,
             Audience.HOSTS,
-            about="The shop's coupons, newest first, with what is claimed, redeemed and left.",
+            about="The shop's coupons, newest first, with what is claimed, redeemed and left; with `room` those "
+            "made for it or dropped there.",
             gives={200: PageReply[CouponReply]},
-            query=("limit", "after"),
+            refuses=("not_found",),
+            query=("limit", "after", "room"),
         )
         yield Route(
             "POST",
@@ -105,7 +107,9 @@ class CouponRoutes:
     async def of_shop(self, request: web.Request) -> web.Response:
         caller = await self._callers.of(request, Role.HOST)
         page = page_of(request)
-        readings, next_cursor = await self._coupons.of_shop(caller, limit=page.limit, after=page.after)
+        readings, next_cursor = await self._coupons.of_shop(
+            caller, limit=page.limit, after=page.after, room=request.query.get("room")
+        )
         return json_reply(PageReply(items=[coupon_reply(reading) for reading in readings], next=next_cursor))
 
     async def drop(self, request: web.Request) -> web.Response:

@@ -7,7 +7,16 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from gateway.api.callers import Callers
-from gateway.api.figure_replies import PARTS, MetricsReply, ReportReply, metrics_reply, part_rows, report_reply
+from gateway.api.figure_replies import (
+    PARTS,
+    MetricsReply,
+    ReportReply,
+    TrendReply,
+    metrics_reply,
+    part_rows,
+    report_reply,
+    trend_reply,
+)
 from gateway.api.middleware import Audience
 from gateway.api.replies import json_reply
 from gateway.api.routes import Route
@@ -15,12 +24,14 @@ from gateway.api.routes.export import safe_cell
 from gateway.domain.caller import Role
 from gateway.errors import Invalid
 from gateway.flows.figures import HostFigures
+from gateway.flows.trend import HostTrends
 
 
 class FigureRoutes:
-    def __init__(self, *, callers: Callers, figures: HostFigures) -> None:
+    def __init__(self, *, callers: Callers, figures: HostFigures, trends: HostTrends) -> None:
         self._callers = callers
         self._figures = figures
+        self._trends = trends
 
     def routes(self) -> Iterable[Route]:
         room = "/v1/rooms/{room}"
@@ -31,6 +42,15 @@ class FigureRoutes:
             Audience.HOSTS,
             about="The figures of a show as they are now.",
             gives={200: MetricsReply},
+            refuses=("not_found",),
+        )
+        yield Route(
+            "GET",
+            f"{room}/trend",
+            self.trend,
+            Audience.HOSTS,
+            about="Key figures of the last ten minutes of a show against the ten before.",
+            gives={200: TrendReply},
             refuses=("not_found",),
         )
         yield Route(
@@ -57,6 +77,11 @@ class FigureRoutes:
         caller = await self._callers.of(request, Role.HOST)
         room, reading = await self._figures.metrics(caller, request.match_info["room"])
         return json_reply(metrics_reply(room.room, reading))
+
+    async def trend(self, request: web.Request) -> web.Response:
+        caller = await self._callers.of(request, Role.HOST)
+        room, trend = await self._trends.trend(caller, request.match_info["room"])
+        return json_reply(trend_reply(room.room, trend))
 
     async def report(self, request: web.Request) -> web.Response:
         caller = await self._callers.of(request, Role.HOST)

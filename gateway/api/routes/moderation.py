@@ -21,14 +21,18 @@ from gateway.api.room_messages import (
 from gateway.api.room_replies import (
     ActReply,
     AnnouncementReply,
+    BannedReply,
     BanReply,
     ChatReply,
+    MutedReply,
     MuteReply,
     PinReply,
     WordReply,
     act_reply,
     announcement_reply,
+    banned_reply,
     chat_reply,
+    muted_reply,
     word_reply,
 )
 from gateway.api.routes import Route
@@ -92,15 +96,20 @@ class ModerationRoutes:
                 gives={204: None} if gives is None else {200: gives},
                 refuses=("conflict",),
             )
-        yield Route(
-            "GET",
-            f"{room}/words",
-            self.words,
-            Audience.HOSTS,
-            about="The banned words of the room and of the shop, newest first.",
-            gives={200: PageReply[WordReply]},
-            query=("limit", "after"),
-        )
+        for path, lister, about, item in (
+            ("mutes", self.mutes, "Who may not speak in the room just now, newest first.", MutedReply),
+            ("bans", self.bans, "Who is banned, from the room or from the whole shop, newest first.", BannedReply),
+            ("words", self.words, "The banned words of the room and of the shop, newest first.", WordReply),
+        ):
+            yield Route(
+                "GET",
+                f"{room}/{path}",
+                lister,
+                Audience.HOSTS,
+                about=about,
+                gives={200: PageReply[item]},  # type: ignore[valid-type]
+                query=("limit", "after"),
+            )
         yield Route(
             "GET",
             "/v1/acts",
@@ -168,6 +177,18 @@ class ModerationRoutes:
         caller, room = await self._host(request)
         await self._moderate.unban(caller, room, viewer_of(request.match_info["viewer"]))
         return _done()
+
+    async def mutes(self, request: web.Request) -> web.Response:
+        caller, room = await self._host(request)
+        page = page_of(request)
+        muted, next_cursor = await self._moderate.mutes(caller, room, limit=page.limit, after=page.after)
+        return json_reply(PageReply(items=list(map(muted_reply, muted)), next=next_cursor))
+
+    async def bans(self, request: web.Request) -> web.Response:
+        caller, room = await self._host(request)
+        page = page_of(request)
+        banned, next_cursor = await self._moderate.bans(caller, room, limit=page.limit, after=page.after)
+        return json_reply(PageReply(items=list(map(banned_reply, banned)), next=next_cursor))
 
     async def words(self, request: web.Request) -> web.Response:
         caller, room = await self._host(request)

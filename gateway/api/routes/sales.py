@@ -52,9 +52,10 @@ class SaleRoutes:
             "/v1/sales",
             self.of_shop,
             Audience.ANY,
-            about="The shop's sales, newest first.",
+            about="The shop's sales, newest first; with `room` those of the room.",
             gives={200: PageReply[SaleReply]},
-            query=("limit", "after"),
+            refuses=("not_found",),
+            query=("limit", "after", "room"),
         )
         yield Route(
             "GET",
@@ -106,7 +107,9 @@ class SaleRoutes:
     async def of_shop(self, request: web.Request) -> web.Response:
         caller = await self._callers.of(request)
         page = page_of(request)
-        readings, next_cursor = await self._sales.of_shop(caller, limit=page.limit, after=page.after)
+        readings, next_cursor = await self._sales.of_shop(
+            caller, limit=page.limit, after=page.after, room=request.query.get("room")
+        )
         items = [sale_reply(reading, to_staff=caller.is_staff) for reading in readings]
         return json_reply(PageReply(items=items, next=next_cursor))
 

@@ -9,7 +9,8 @@ export class HttpError extends Error {
   constructor(problem, status) {
     super(problem.detail ?? problem.title ?? String(status));
     Object.assign(this, { name: "HttpError", status, code: problem.code ?? "internal", param: problem.param,
-      retryable: problem.retryable ?? false, retry_after_ms: problem.retry_after_ms });
+      retryable: problem.retryable ?? false, retry_after_ms: problem.retry_after_ms,
+      redeemed_at: problem.redeemed_at });
   }
 }
 

@@ -37,6 +37,9 @@ export async function signInForDevelopment(signIn) {
   adopt(told.token, signIn);
 }
 
+/** A token that somebody typed in; it never was in the address. */
+export function signInWith(token) { adopt(token, null); }
+
 /** A fresh token, before the old one ends: of the development sign-in, or when the shop sets one. */
 export async function refreshToken() {
   const signIn = session.value?.signIn;

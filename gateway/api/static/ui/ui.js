@@ -89,6 +89,9 @@ const PATHS = {
   pause: "M8 5v14M16 5v14",
   user: "M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM4 21a8 8 0 0 1 16 0",
   plus: "M12 5v14M5 12h14",
+  trash: "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13M10 11v5M14 11v5",
+  search: "M11 18a7 7 0 1 0 0-14 7 7 0 0 0 0 14zM16 16l5 5",
+  download: "M12 4v11M7 11l5 5 5-5M4 20h16",
   more: "M5 12h.5M12 12h.5M19 12h.5",
   chart: "M4 20V4M4 20h16M8 16l4-5 3 3 5-7",
 };
