@@ -9,7 +9,8 @@ from playwright.async_api import Browser
 
 from gateway.client.host import Host
 from tests.support.chromium import CHROMIUM, Visitors, chromium
-from tests.support.gateway import Gateway, running_gateway
+from tests.support.fault_proxy import FaultProxy, LinkPlan
+from tests.support.gateway import Gateway, free_ports, running_gateway
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,16 +24,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 )
 
 
-@pytest.fixture(scope="session")
-def gateway() -> Iterator[Gateway]:
+@pytest.fixture(scope="package")
+def sockets_port() -> int:
+    """Where pages find the live sockets: at a proxy that bends the network when a test says so."""
+    return free_ports(1)
+
+
+@pytest.fixture(scope="package")
+def gateway(sockets_port: int) -> Iterator[Gateway]:
     """Of the tests of pages alone: they read as much as a room has to say."""
     with running_gateway(
-        PEAKGATE_READING_RATE="300", PEAKGATE_COMMENT_RATE="300", PEAKGATE_COMMENT_BURST="1000"
+        PEAKGATE_LIVE_URL=f"ws://127.0.0.1:{sockets_port}",
+        PEAKGATE_READING_RATE="300",
+        PEAKGATE_COMMENT_RATE="300",
+        PEAKGATE_COMMENT_BURST="1000",
     ) as started:
         yield started
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session", autouse=True)
+async def sockets(gateway: Gateway, sockets_port: int) -> AsyncIterator[FaultProxy]:
+    plan = LinkPlan(name="live", port=sockets_port, target=f"127.0.0.1:{gateway.port + 1}")
+    async with FaultProxy([plan]) as proxy:
+        yield proxy
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def network(sockets: FaultProxy) -> AsyncIterator[FaultProxy]:
+    """Whole again behind each test."""
+    yield sockets
+    await sockets.heal()
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     async with chromium() as started:
         yield started
