@@ -10,7 +10,7 @@ WORKERS ?= 2
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture nightly nightly-properties retest check bench browser conformance proxies surge show locust format lock clean
+.PHONY: help setup demo test torture nightly nightly-properties retest check bench browser conformance proxies surge show pages screenshots locust format lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,7 +24,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: setup ## the whole gateway on this machine sells 10,000 units; KEEP=1 leaves it running, CHAT=FILE plays that chat
+demo: setup ## the whole gateway on this machine sells 10,000 units; KEEP=1 goes on with a show, CHAT=FILE plays that chat
 	$(BIN)/peakgate demo $(if $(KEEP),--keep) $(if $(CHAT),--chat "$(CHAT)")
 
 test: setup ## all tests, on real Valkeys and PostgreSQLs started by the tests; WORKERS=2
@@ -67,6 +67,12 @@ surge: setup ## the peak second: 10,000 viewers, 1,000 units, bad networks; chec
 
 show: setup ## a whole show: booked, watched, sold out, paid, collected, reported, checked; ARGS="--scale 0.1 --speed 40 --seed 7"
 	$(BIN)/python -m loadtests.show $(ARGS)
+
+pages: setup ## the room's page on a slow phone: weight, time to interactive, frames under many comments; ARGS=, writes pages.json
+	$(BIN)/python -m loadtests.pages $(ARGS)
+
+screenshots: setup ## the pictures of the two pages in deploy/pictures, taken from a show that runs
+	$(BIN)/python -m deploy.pictures.take $(ARGS)
 
 locust: setup ## shoppers: ARGS="-u 200 -r 50 -t 30s"; or viewers of a whole show: PROFILE=p1|p2 SCALE=0.1 SPEED=60
 	$(BIN)/locust -f loadtests/locustfile.py --headless $(or $(ARGS),$(if $(PROFILE),,-u 100 -r 50 -t 20s))

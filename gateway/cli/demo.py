@@ -16,9 +16,12 @@ from rich.console import Console
 
 from gateway.cli.demo_chat import DemoChat
 from gateway.cli.demo_crowd import Progress, all_of, buy, crowd
+from gateway.cli.demo_goods import ROOM_NOTICE, ROOM_TITLE
 from gateway.cli.demo_screen import print_verdict, save_picture, show
+from gateway.cli.demo_show import DemoShow
 from gateway.cli.output import ExitCode, print_json
 from gateway.client import Host, Viewer
+from gateway.client.calls import Calls
 from gateway.client.local import LocalGateway, LocalGatewayError, free_port
 
 DEFAULT_PORT: Final = 8080
@@ -31,10 +34,14 @@ LIMIT_OVER_SHARE: Final = 2
 SELL_OUT_WITHIN_S: Final = 120.0
 # After the last reservation; confirmations are a matter of milliseconds, or something is wrong.
 CONFIRM_WITHIN_S: Final = 20.0
+# When it goes on: the orders of the sell-out are paid at a pace that leaves the machine to those who look on.
+PAID_PER_S: Final = 12.0
+PAY_WITHIN_S: Final = 300
+PAY_WITHIN_KEPT_S: Final = 1800
 
 
 def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the gateway running afterwards, until Ctrl-C.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Go on with a show to look at, until Ctrl-C.")] = False,
     units: Annotated[int, typer.Option(min=1, max=1_000_000, help="Units to sell.")] = 10_000,
     viewers: Annotated[int, typer.Option(min=1, max=10_000, help="Simulated viewers, one socket each.")] = 500,
     chat: Annotated[
@@ -105,9 +112,10 @@ async def _demo(
         # One more than there are buyers: who only looks on, for the people in front of the screen.
         *viewer_tokens, screen_token = await gateway.tokens(shop=SHOP, sub="viewer", role="viewer", count=viewers + 1)
         async with Host(gateway.url, host_token, insist_s=10.0) as host:
-            room = await host.create_room("Peakgate demo")
+            room = await host.create_room(ROOM_TITLE["en"], notice=ROOM_NOTICE["en"])
             await host.start_room(room.room)
-            sale = await _create_sale(host, room.room, units=units, viewers=viewers)
+            pay_within_s = PAY_WITHIN_KEPT_S if keep else PAY_WITHIN_S
+            sale = await _create_sale(host, room.room, units=units, viewers=viewers, pay_within_s=pay_within_s)
             progress = Progress(units)
             async with (
                 crowd(room.live_url, viewer_tokens, progress) as people,
@@ -128,9 +136,9 @@ async def _demo(
             print_json({**told, "chat": talk.figures(), "audit": report})
         else:
             print_verdict(console, progress, talk, report, holds=holds, sold_out=sold_out)
-            _print_next(console, gateway, sale, host_token, viewer_tokens[0], keep=keep)
+            _print_next(console, gateway, room.room, sale, host_token, viewer_tokens[0], keep=keep)
         if keep:
-            await _until_interrupted(gateway)
+            await _go_on(gateway, room.room, room.live_url, sale, talk, console)
     finally:
         console.print("Stopping the gateway ...")
         await gateway.stop()
@@ -141,7 +149,7 @@ def _limit(units: int, viewers: int) -> int:
     return -(-units // viewers) * LIMIT_OVER_SHARE
 
 
-async def _create_sale(host: Host, room: str, *, units: int, viewers: int) -> str:
+async def _create_sale(host: Host, room: str, *, units: int, viewers: int, pay_within_s: int) -> str:
     now = datetime.now(UTC)
     sale = await host.create_sale(
         title=f"{units:,} tins",
@@ -149,6 +157,7 @@ async def _create_sale(host: Host, room: str, *, units: int, viewers: int) -> st
         currency="CNY",
         opens_at=(now + timedelta(days=1)).isoformat(),
         closes_at=(now + timedelta(days=2)).isoformat(),
+        pay_within_s=pay_within_s,
         items=[
             {
                 "sku": SKU,
@@ -202,7 +211,7 @@ async def _left(host: Host, sale: str) -> int:
 
 
 def _print_next(
-    console: Console, gateway: LocalGateway, sale: str, host_token: str, viewer_token: str, *, keep: bool
+    console: Console, gateway: LocalGateway, room: str, sale: str, host_token: str, viewer_token: str, *, keep: bool
 ) -> None:
     if not keep:
         console.print(
@@ -214,8 +223,11 @@ def _print_next(
             "  peakgate up        a gateway of your own"
         )
         return
+    console.print("\nThe show goes on. Open in a browser, and sign in by any name:", style="bold")
+    console.print(f"  watch and buy     {gateway.url}/r/{room}", style="bold green", soft_wrap=True)
+    console.print(f"  host the show     {gateway.url}/host?room={room}", style="bold green", soft_wrap=True)
     lines = (
-        f"\nThe gateway stays at {gateway.url} (data in {gateway.data}); Ctrl-C stops it. Try:",
+        f"\nThe gateway stays at {gateway.url} (data in {gateway.data}); Ctrl-C stops it. Try also:",
         f"export HOST={host_token}",
         f"export VIEWER={viewer_token}",
         f'curl -s -H "Authorization: Bearer $HOST" {gateway.url}/v1/sales/{sale}',
@@ -231,6 +243,47 @@ def _print_next(
     for line in lines:
         # Not wrapped: these are to be copied.
         console.print(line, soft_wrap=True, markup=False)
+
+
+async def _go_on(
+    gateway: LocalGateway, room: str, live_url: str, sold_out: str, talk: DemoChat, console: Console
+) -> None:
+    """People to look at, until Ctrl-C; what becomes of the show leaves the gateway running."""
+    async with Calls(gateway.url, "", insist_s=5.0) as calls:
+
+        async def sign_in(name: str) -> str:
+            signed = await calls.call("POST", "/dev/tokens", {"role": "viewer", "name": name, "room": room})
+            token: str = signed.json()["token"]
+            return token
+
+        async def staff_token(role: str) -> str:
+            return (await gateway.tokens(shop=SHOP, sub=role, role=role))[0]
+
+        goes_on = DemoShow(
+            url=gateway.url,
+            live_url=live_url,
+            room=room,
+            lines=talk.lines,
+            sign_in=sign_in,
+            staff_token=staff_token,
+        )
+        playing = asyncio.create_task(goes_on.run())
+        paying = asyncio.create_task(goes_on.pay_for(sold_out, orders_per_s=PAID_PER_S))
+        playing.add_done_callback(lambda ended: _say_how_it_ended(ended, console))
+        try:
+            await _until_interrupted(gateway)
+        finally:
+            for task in (playing, paying):
+                task.cancel()
+            await asyncio.gather(playing, paying, return_exceptions=True)
+
+
+def _say_how_it_ended(show: asyncio.Task[None], console: Console) -> None:
+    if show.cancelled():
+        return
+    error = show.exception()
+    why = "somebody ended its room" if error is None else f"it failed: {error!r}"
+    console.print(f"The show is over: {why}. The gateway stays until Ctrl-C.", soft_wrap=True, markup=False)
 
 
 async def _until_interrupted(gateway: LocalGateway) -> None:

@@ -29,16 +29,17 @@ class DemoChat:
     def __init__(self, file: Path | None) -> None:
         lines = read_chat(file or shipped_chat())
         self.speed = min(MAX_SPEED, max(1.0, lines[-1].offset_s / PLAYS_FOR_S))
-        self._lines = [line for line in lines if line.offset_s <= PLAYS_FOR_S * self.speed]
-        self.left_out = len(lines) - len(self._lines)
-        self.tally = ChatTally(len(self._lines))
+        self.lines = [line for line in lines if line.offset_s <= PLAYS_FOR_S * self.speed]
+        """What is said of it, by its time."""
+        self.left_out = len(lines) - len(self.lines)
+        self.tally = ChatTally(len(self.lines))
         self.screen: Viewer | None = None
         """The one viewer whose picture of the room is shown to people."""
 
     @property
     def opens_after_s(self) -> float:
         """When the sale opens: people talk before and after."""
-        return self._lines[-1].offset_s / self.speed / 2
+        return self.lines[-1].offset_s / self.speed / 2
 
     @property
     def comment_rate(self) -> int:
@@ -54,7 +55,7 @@ class DemoChat:
 
         liking = asyncio.create_task(_like(viewers))
         try:
-            await play(self._lines, speed=self.speed, seat=seat, tally=self.tally, lead_s=0.0)
+            await play(self.lines, speed=self.speed, seat=seat, tally=self.tally, lead_s=0.0)
             await self.tally.settled(lambda: screen.room.skipped, within_s=SETTLE_WITHIN_S)
         finally:
             liking.cancel()

@@ -118,6 +118,7 @@ async def all_of(works: Iterable[Coroutine[None, None, T]]) -> list[T]:
 
 async def buy(viewer: Viewer, sale: str, sku: str, number: int, progress: Progress, *, within_s: float) -> None:
     """One order after the other, each with a key of its own, until the gateway says no."""
+    viewer.enter(sale)
     bought = 0
     while True:
         key = f"v{number}-{bought}"
