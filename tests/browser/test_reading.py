@@ -18,7 +18,7 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "be
 
 async def assert_reads_well(page: Page) -> None:
     # What moves in is looked at when it stands.
-    await page.wait_for_function("document.getAnimations().every((each) => each.playState !== 'running')")
+    await page.evaluate("Promise.allSettled(document.getAnimations().map((each) => each.finished)).then(() => null)")
     found = await Axe().run(page, options=RULES)
     assert found.violations_count == 0, found.generate_report()
 

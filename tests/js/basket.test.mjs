@@ -310,6 +310,27 @@ test("sold out says nothing any more once the sale tells of units", async () => 
   assert.deepEqual([standing().label, note()], ["buy", undefined]);
 });
 
+test("gone stays told when the room tells of the last unit after the answer, and ends when one is added", async () => {
+  show.sales.value = [sale({}, item({ left: 1 }))];
+  tap();
+  await replies({ outcome: "sold_out", left: 0, may_return: false });
+  assert.equal(standing().label, "gone");
+  await pass(250);
+  show.sales.value = [sale({}, item({ left: 0 }))];
+  await pass(4_000);
+  assert.deepEqual([standing().label, note()], ["gone", "tap_gone"]);
+  show.sales.value = [sale({}, item({ left: 1 }))];
+  assert.deepEqual([standing().label, note()], ["buy", undefined]);
+});
+
+test("where the room goes on telling of units after gone, they are there", async () => {
+  show.sales.value = [sale({}, item({ left: 1 }))];
+  tap();
+  await replies({ outcome: "sold_out", left: 0, may_return: false });
+  await pass(4_000);
+  assert.deepEqual([standing().label, note()], ["buy", undefined]);
+});
+
 test("where the sale hides its stock, gone is asked anew after a while", async () => {
   show.sales.value = [sale({}, item({ left: undefined }))];
   tap();
@@ -377,6 +398,15 @@ test("after the show HTTP takes the order, under a key of its own, and says what
   await settled();
   assert.equal(note(), "tap_unsure_long");
   assert.equal(orders(), 0);
+});
+
+test("after the show an error behind a try without an answer is no word on that try", async () => {
+  network.now.closes(4504);
+  show.room.value = { room: "room_1", state: "ended" };
+  http.says.set("POST /v1/orders", Object.assign(trouble(401, "unauthorized"), { isDoubtful: true }));
+  tap();
+  await settled();
+  assert.equal(note(), "tap_unsure_long");
 });
 
 test("without a connection a tap waits for it, and says that it did not go out", async () => {
@@ -459,6 +489,16 @@ test("a grab is answered, and what was claimed is used once it is confirmed", as
   assert.equal(basket.offer(theSale(), theItem()).amount_minor, 1400);
 });
 
+test("a double tap on a coupon is one grab, also when the answer came between its halves", async () => {
+  basket.grab("cpn_1");
+  await replies({ outcome: "claimed", claim: "clm_1", value_minor: 500 }, network.now.last("claim").id);
+  basket.grab("cpn_1");
+  assert.equal(network.now.count("claim"), 1);
+  await pass(1_000);
+  basket.grab("cpn_1");
+  assert.equal(network.now.count("claim"), 2);
+});
+
 test("a grab over a reload keeps its key, and the welcome says what became of it", async () => {
   basket.grab("cpn_1");
   const { id } = network.now.last("claim");
@@ -506,4 +546,5 @@ test("the next step and the phase are of the gateway's time", () => {
   assert.equal(nextStep({ prices }, 20_000), null);
   const scheduled = sale({ state: "scheduled", opens_at_ms: 10, closes_at_ms: 20 });
   assert.deepEqual([9, 10, 20].map((now) => phaseOf(scheduled, now)), ["before", "open", "over"]);
+  assert.equal(phaseOf(sale({ state: "open", opens_at_ms: 10, closes_at_ms: 20 }), 9), "open");
 });

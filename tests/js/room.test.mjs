@@ -102,6 +102,25 @@ test("an ended token is replaced before the next hello, and without a hook it is
   assert.equal(room.state, "away");
 });
 
+test("who waits for a fresh token comes back with that one only, however often the page is seen or it cannot be had", async () => {
+  let give, tries = 0;
+  const room = entered({ refreshToken: () => (++tries === 1 ? Promise.reject(new Error("away")) : new Promise((resolve) => { give = resolve; })) });
+  network.now.closes(4401);
+  room.wake();
+  await pass(250);
+  await pass(500);
+  room.wake();
+  assert.deepEqual([tries, network.sockets.length, room.state], [2, 1, "waiting"]);
+  give("fresh");
+  await settled();
+  network.now.opens();
+  assert.equal(network.now.last("hello").token, "fresh");
+  network.now.says(welcome());
+  network.now.closes(1006);
+  room.wake();
+  assert.equal(network.sockets.length, 3);
+});
+
 test("a token that is about to end is replaced on the socket that is there", async () => {
   entered();
   network.now.says({ t: "token_ending", in_ms: 60_000 });

@@ -1,0 +1,47 @@
+// The texts of the pre-flight, and what its checks are called.
+
+import { words } from "../ui/words.js";
+
+export const t = words({
+  en: {
+    why: "It looks at everything the sale stands on: window, stock, prices, the shop's webhook, the machines.",
+    viewers: "Viewers expected", orders: "Orders expected", viewersHint: "Empty: 10,000", ordersHint: "Empty: all units of the sale",
+    run: "Run pre-flight", runAgain: "Run again", running: "Looking…", failed: "It could not be run: {why}",
+    fail: "Must be mended", warn: "Warning", ok: "Fine", fine: ({ n }) => (n === 1 ? "One check is fine" : `${n} checks are fine`),
+    verdictOk: "Ready.",
+    verdictWarn: ({ n }) => (n === 1 ? "One warning. Read it before you go on." : `${n} warnings. Read them before you go on.`),
+    verdictFail: ({ n }) => (n === 1 ? "One thing must be mended first." : `${n} things must be mended first.`),
+    at: "Checked at {time}", old: "This is more than ten minutes old. Run it again.", changed: "The sale was changed since. Run it again.",
+    never: "Not run yet.",
+    accept: "I have read the warnings and go on", todo: "What to do",
+    answered: "What you are about to do mends this.", notWhole: "Only whole numbers.",
+    why_none: "Run the pre-flight first.", why_old: "The pre-flight is too old. Run it again.",
+    why_changed: "The sale was changed since the pre-flight. Run it again.",
+    why_fail: "Something must be mended first. Then run the pre-flight again.", why_warn: "Read the warnings and tick the box.",
+    check_window: "Window", check_stock: "Stock", check_prices: "Prices", check_coupons: "Coupons", check_room: "Room",
+    check_webhook: "Webhook",
+    check_limits: "Shop's limits", check_clocks: "Clocks", check_writer: "Writer", check_valkey: "Valkey",
+    "check_valkey memory": "Valkey memory",
+    "check_valkey file": "Valkey file", "check_valkey disk": "Valkey disk", check_scripts: "Scripts", check_postgresql: "PostgreSQL",
+    "check_postgresql disk": "PostgreSQL disk", check_checkpoint: "Checkpoint", "check_live processes": "Live processes",
+    "check_file descriptors": "File descriptors", check_memory: "Memory", check_audit: "Audit",
+  },
+  zh: {
+    why: "检查场次依赖的一切：时间、库存、价格、店铺回调、服务器。",
+    viewers: "预计观众数", orders: "预计订单数", viewersHint: "不填：10,000", ordersHint: "不填：按全部库存",
+    run: "开始检查", runAgain: "重新检查", running: "检查中…", failed: "检查失败：{why}",
+    fail: "必须处理", warn: "警告", ok: "正常", fine: ({ n }) => `${n} 项正常`,
+    verdictOk: "一切就绪。", verdictWarn: ({ n }) => `${n} 项警告，继续前请阅读。`,
+    verdictFail: ({ n }) => `${n} 项必须先处理。`,
+    at: "检查时间 {time}", old: "结果已超过十分钟，请重新检查。", changed: "场次在检查后有改动，请重新检查。", never: "尚未检查。",
+    accept: "我已阅读警告，继续", todo: "处理办法",
+    answered: "接下来的操作会解决此项。", notWhole: "只能填整数。",
+    why_none: "请先进行检查。", why_old: "检查结果已过期，请重新检查。", why_changed: "场次在检查后有改动，请重新检查。",
+    why_fail: "有问题必须先处理，处理后请重新检查。", why_warn: "请阅读警告并勾选确认。",
+    check_window: "时间", check_stock: "库存", check_prices: "价格", check_coupons: "优惠券", check_room: "直播间", check_webhook: "店铺回调",
+    check_limits: "店铺限额", check_clocks: "时钟", check_writer: "写入进程", check_valkey: "Valkey", "check_valkey memory": "Valkey 内存",
+    "check_valkey file": "Valkey 文件", "check_valkey disk": "Valkey 磁盘", check_scripts: "脚本", check_postgresql: "PostgreSQL",
+    "check_postgresql disk": "PostgreSQL 磁盘", check_checkpoint: "检查点", "check_live processes": "直播进程",
+    "check_file descriptors": "文件描述符", check_memory: "内存", check_audit: "对账",
+  },
+});
