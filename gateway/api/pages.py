@@ -5,6 +5,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable, Mapping
+from html import escape
 from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -48,38 +49,45 @@ class Edition(NamedTuple):
 
 
 class Site:
-    """`dev`: the files may change while we run, and the pages say that there is a sign-in of development."""
+    """`dev`: the files may change while we run, and the pages say that there is a sign-in of development. `live_url` is
+    where the sockets are, with `{room}` in the place of a room's id: a page that is told need not ask first."""
 
-    def __init__(self, root: Path = STATIC, *, dev: bool = False) -> None:
+    def __init__(self, root: Path = STATIC, *, live_url: str = "", dev: bool = False) -> None:
         self._root = root
+        self._live_url = live_url
         self.dev = dev
         self._stamps: Stamps = stamps_of(root) if dev else ()
         self._looked_s = time.monotonic()
-        self._edition = edition_of(read_source(root), dev=dev)
+        self._edition = self._read()
 
     def now(self) -> Edition:
         if self.dev and time.monotonic() - self._looked_s >= _LOOK_EVERY_S:
             stamps = stamps_of(self._root)
             if stamps != self._stamps:
-                self._edition = edition_of(read_source(self._root), dev=True)
+                self._edition = self._read()
                 self._stamps = stamps
             self._looked_s = time.monotonic()
         return self._edition
 
+    def _read(self) -> Edition:
+        told = {"peakgate-live": self._live_url, "peakgate-dev": "1" if self.dev else ""}
+        return edition_of(read_source(self._root), {name: value for name, value in told.items() if value})
 
-def edition_of(source: Source, *, dev: bool) -> Edition:
+
+def edition_of(source: Source, told: Mapping[str, str]) -> Edition:
+    """`told` is what the pages are told, by name."""
     files = dict(source.files)
-    shells = {name: _shell(name, html, source, files, dev=dev) for name, html in source.pages.items()}
+    shells = {name: _shell(name, html, source, files, told) for name, html in source.pages.items()}
     return Edition(source.tag, files, shells)
 
 
-def _shell(name: str, html: str, source: Source, files: dict[str, StaticFile], *, dev: bool) -> Shell:
+def _shell(name: str, html: str, source: Source, files: dict[str, StaticFile], told: Mapping[str, str]) -> Shell:
     """The page filled in. Files that are made for it are put beside the others."""
     names = import_map(source.tag)
     html, styles = _one_stylesheet(name, html, source)
     files |= styles
     entry = _ENTRY.search(html)
-    lines = ['<meta name="peakgate-dev" content="1">'] if dev else []
+    lines = [f'<meta name="{each}" content="{escape(value)}">' for each, value in told.items()]
     if entry is not None:
         # The map first: a browser that has begun with a module takes none any more.
         lines.append(f'<script type="importmap">{names}</script>')
@@ -101,7 +109,7 @@ def _bundles(entry: str, source: Source) -> dict[str, StaticFile]:
     """The page's modules as one file, and what it may load later; nothing where one is written as we cannot read it.
     The page then asks for each by itself, as they stand in the folder."""
     try:
-        made = bundles_of(entry, lambda path: _text(source, path), lambda path: f"/static/{source.tag}/{path}")
+        made = bundles_of(entry, lambda path: _text(source, path))
     except Unbundled as error:
         log.warning("page_not_bundled", entry=entry, why=str(error))
         return {}

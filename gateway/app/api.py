@@ -6,7 +6,7 @@ from functools import partial
 from gateway.admission.own_pages import OwnPages
 from gateway.api.pages import Site
 from gateway.api.server import ApiServer, build_app
-from gateway.app.base import OnReady, api_url, live_url, serving, shards_answer, standing, within
+from gateway.app.base import OnReady, api_url, room_live_url, serving, shards_answer, standing, within
 from gateway.app.dev import build_dev_sign_in
 from gateway.app.edge import Edge
 from gateway.app.money import Money
@@ -42,7 +42,9 @@ from gateway.webhooks.endpoints import Endpoints
 async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
     """One api process: the same flows by HTTP, and the hosts' acts."""
     # Reading and packing the pages takes a while, as does reaching the servers.
-    reading = asyncio.get_running_loop().run_in_executor(None, partial(Site, dev=settings.dev))
+    reading = asyncio.get_running_loop().run_in_executor(
+        None, partial(Site, live_url=room_live_url(settings), dev=settings.dev)
+    )
     async with standing(settings) as base:
         edge = Edge(base)
         sales = Sales(
@@ -153,7 +155,7 @@ async def run_api(settings: Settings, *, on_ready: OnReady) -> int:
             site=await reading,
             own=OwnPages(public_url=settings.public_url, port=settings.port),
             dev_sign_in=build_dev_sign_in(edge),
-            live_url=f"{live_url(settings)}/v1/rooms/{{room}}/live",
+            live_url=room_live_url(settings),
             ready=lambda: not base.stopping.is_set(),
             surface=settings.surface,
             max_body_bytes=settings.max_body_bytes,

@@ -185,6 +185,11 @@ def live_url(settings: Settings) -> str:
     return settings.live_url or f"ws://{_url_host(settings)}:{settings.live_port}"
 
 
+def room_live_url(settings: Settings) -> str:
+    """Where the socket of a room is, with `{room}` in the place of its id."""
+    return f"{live_url(settings)}/v1/rooms/{{room}}/live"
+
+
 def _url_host(settings: Settings) -> str:
     return f"[{settings.host}]" if ":" in settings.host else settings.host
 

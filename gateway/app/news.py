@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from gateway.app.base import Base, live_url
+from gateway.app.base import Base, room_live_url
 from gateway.domain.links import LinkSeal
 from gateway.flows.order_people import OrderPeople
 from gateway.hot.server_state import ServerState
@@ -58,7 +58,7 @@ async def telling_shops(base: Base, *, server: ServerState, clocks: Clocks) -> A
             hot=base.hot,
             server=server,
             clocks=clocks,
-            live_url=f"{live_url(settings)}/v1/rooms/{{room}}/live",
+            live_url=room_live_url(settings),
             wake=sender.wake,
         )
         yield Telling(sender, follower, objects)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from gateway.cli.demo_chat import DemoChat
 from gateway.cli.demo_crowd import Progress, all_of, buy, crowd
-from gateway.cli.demo_goods import ROOM_NOTICE, ROOM_TITLE
+from gateway.cli.demo_goods import ROOM_NOTICE, ROOM_TITLE, picture_url
 from gateway.cli.demo_screen import print_verdict, save_picture, show
 from gateway.cli.demo_show import DemoShow
 from gateway.cli.output import ExitCode, print_json
@@ -115,7 +115,9 @@ async def _demo(
             room = await host.create_room(ROOM_TITLE["en"], notice=ROOM_NOTICE["en"])
             await host.start_room(room.room)
             pay_within_s = PAY_WITHIN_KEPT_S if keep else PAY_WITHIN_S
-            sale = await _create_sale(host, room.room, units=units, viewers=viewers, pay_within_s=pay_within_s)
+            sale = await _create_sale(
+                host, room.room, url=gateway.url, units=units, viewers=viewers, pay_within_s=pay_within_s
+            )
             progress = Progress(units)
             async with (
                 crowd(room.live_url, viewer_tokens, progress) as people,
@@ -149,7 +151,7 @@ def _limit(units: int, viewers: int) -> int:
     return -(-units // viewers) * LIMIT_OVER_SHARE
 
 
-async def _create_sale(host: Host, room: str, *, units: int, viewers: int, pay_within_s: int) -> str:
+async def _create_sale(host: Host, room: str, *, url: str, units: int, viewers: int, pay_within_s: int) -> str:
     now = datetime.now(UTC)
     sale = await host.create_sale(
         title=f"{units:,} tins",
@@ -165,6 +167,7 @@ async def _create_sale(host: Host, room: str, *, units: int, viewers: int, pay_w
                 "price_minor": PRICE_MINOR,
                 "stock": units,
                 "limit_per_viewer": _limit(units, viewers),
+                "image_url": picture_url(url, SKU),
             }
         ],
     )

@@ -108,11 +108,17 @@ ANNOUNCEMENTS: Final[Mapping[Language, tuple[str, ...]]] = {
 }
 
 
+def picture_url(url: str, sku: str) -> str:
+    """Of a good of the demo, as the gateway at this URL serves it beside its pages."""
+    return f"{url}/static/-/goods/{sku}.svg"
+
+
 def items_of_a_sale(
-    opens_at: datetime, closes_at: datetime, step: timedelta, language: Language = "en"
+    opens_at: datetime, closes_at: datetime, step: timedelta, language: Language = "en", *, url: str
 ) -> list[dict[str, Any]]:
-    """The items as a host sends them, the price steps spread over the sale."""
-    return [_item(good, opens_at, closes_at, step, language) for good in GOODS]
+    """The items as a host sends them to the gateway at `url`, the price steps spread over the sale."""
+    items = [_item(good, opens_at, closes_at, step, language) for good in GOODS]
+    return [{**item, "image_url": picture_url(url, item["sku"])} for item in items]
 
 
 def _item(good: Good, opens_at: datetime, closes_at: datetime, step: timedelta, language: Language) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class DemoSale:
     def __init__(
         self,
         *,
+        url: str,
         room: str,
         host: Host,
         till: Backend,
@@ -49,6 +50,7 @@ class DemoSale:
         dice: random.Random,
         language: Language,
     ) -> None:
+        self._url = url
         self._room = room
         self._host = host
         self._till = till
@@ -69,7 +71,9 @@ class DemoSale:
             opens_at=opens_at.isoformat(),
             closes_at=closes_at.isoformat(),
             pay_within_s=self._pace.pay_within_s,
-            items=items_of_a_sale(opens_at, closes_at, timedelta(seconds=self._pace.price_step_s), self._language),
+            items=items_of_a_sale(
+                opens_at, closes_at, timedelta(seconds=self._pace.price_step_s), self._language, url=self._url
+            ),
         )
         self._sale = sale.sale
         async with asyncio.TaskGroup() as group:

@@ -86,6 +86,7 @@ class DemoShow:
 
     def _one_sale(self, host: Host, till: Backend) -> DemoSale:
         return DemoSale(
+            url=self._url,
             room=self._room,
             host=host,
             till=till,

@@ -18,6 +18,8 @@ from gateway.flows.room_book import RoomBook
 from gateway.wire import bus
 
 KIND = "room"
+# What viewers see of it.
+_CHANGEABLE = ("title", "starts_at_ms", "stream_url", "notice")
 # What viewers read may be this old; their pages come in crowds.
 _SALES_FRESH_S = 1.0
 # A shop shows a handful at a time. Processes learn of an act on all rooms within seconds also where they are not told.
@@ -130,6 +132,9 @@ class Rooms:
             room = await self._ledger.change(before.room_no, changes, actor=caller.sub)
         except LedgerUnavailable as error:
             raise OutcomeUnknown from error
+        changed = {name: getattr(room, name) for name in _CHANGEABLE if getattr(room, name) != getattr(before, name)}
+        if changed and room.state is not RoomState.ENDED:
+            await self._news.tell(room.room, [{"k": "room", "state": str(room.state), **changed}])
         return await self._told(room)
 
     async def _set_state(self, caller: Caller, room_id: str, state: RoomState) -> Room:

@@ -4,7 +4,7 @@ Ticks are put together where a room's acts are, and told on as they came; nothin
 viewer.
 """
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from gateway.domain.room import RoomState
 from gateway.domain.sale import SaleState
@@ -83,8 +83,14 @@ class ChatShown(Struct, tag_field="k", tag="chat"):
     """`on` or `off`."""
 
 
-class RoomStateShown(Struct, tag_field="k", tag="room"):
+class RoomStateShown(Struct, tag_field="k", tag="room", omit_defaults=True):
+    """The room starts, ends, or a host changed it: then with what changed, null where it was cleared."""
+
     state: RoomState
+    title: str | UnsetType = UNSET
+    starts_at_ms: int | UnsetType | None = UNSET
+    stream_url: str | UnsetType | None = UNSET
+    notice: str | UnsetType | None = UNSET
 
 
 EVENTS = (

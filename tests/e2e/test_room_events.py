@@ -159,6 +159,13 @@ async def test_a_room_tells_that_it_starts_and_ends_and_its_end_ends_the_sockets
         assert (await api.call("POST", f"/v1/rooms/{show.room}/start")).status == 200
         for seat in seats:
             assert await seat.event("room") == {"k": "room", "state": "live"}
+        changes = {"title": "Later tea", "notice": "Ten minutes more", "stream_url": "https://cdn.example/tea.m3u8"}
+        assert (await api.call("PATCH", f"/v1/rooms/{show.room}", changes)).status == 200
+        assert (await api.call("PATCH", f"/v1/rooms/{show.room}", {**changes, "notice": "Now"})).status == 200
+        for seat in seats:
+            assert await seat.event("room", title="Later tea") == {"k": "room", "state": "live", **changes}
+            # What did not change is not told again.
+            assert await seat.event("room", notice="Now") == {"k": "room", "state": "live", "notice": "Now"}
         assert (await api.call("POST", f"/v1/rooms/{show.room}/end")).status == 200
         byes = await asyncio.gather(*(seat.bye() for seat in seats))
         assert {bye["code"] for bye in byes} == {4504}

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.api.coupon_messages import NewCoupon
 from gateway.api.messages import NewRoom, NewSale
+from gateway.api.pages_files import STATIC
 from gateway.api.room_messages import NewAnnouncement
 from gateway.cli.demo_goods import (
     ANNOUNCEMENTS,
@@ -31,6 +32,7 @@ from gateway.domain.sale import MIN_PAY_WITHIN_S
 
 NOW = datetime(2026, 5, 1, 20, tzinfo=UTC)
 PACE = Pace()
+URL = "http://127.0.0.1:8080"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -43,10 +45,13 @@ def test_the_sale_is_one_that_a_gateway_takes(language: Language) -> None:
         "opens_at": NOW.isoformat(),
         "closes_at": closes_at.isoformat(),
         "pay_within_s": PACE.pay_within_s,
-        "items": items_of_a_sale(NOW, closes_at, timedelta(seconds=PACE.price_step_s), language),
+        "items": items_of_a_sale(NOW, closes_at, timedelta(seconds=PACE.price_step_s), language, url=URL),
     }
     sale = msgspec.convert(body, NewSale, strict=True, builtin_types=())
     check_sale(sale.draft(), min_pay_within_s=MIN_PAY_WITHIN_S)
+    for item in sale.items:
+        # The plain name of the folder stands for whatever is served now.
+        assert item.image_url is not None and (STATIC / item.image_url.removeprefix(f"{URL}/static/-/")).is_file()
     assert [len(item.prices) > 3 for item in sale.items] == [bool(good.steps_minor) for good in GOODS]
 
 

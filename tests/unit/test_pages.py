@@ -125,6 +125,14 @@ def test_only_in_development_a_page_says_that_there_is_a_sign_in() -> None:
         assert b'<meta name="peakgate-dev" content="1">' in Site(dev=True).now().shells[name].html
 
 
+def test_a_page_is_told_where_the_sockets_are() -> None:
+    told = Site(live_url='wss://live.example/v1/rooms/{room}/live"><script>').now().shells["room"].html
+    assert (
+        b'<meta name="peakgate-live" content="wss://live.example/v1/rooms/{room}/live&quot;&gt;&lt;script&gt;">' in told
+    )
+    assert b"peakgate-live" not in EDITION.shells["room"].html
+
+
 @pytest.mark.parametrize("name", ["room", "host"])
 def test_a_page_begins_with_one_file_of_code_and_one_of_style(name: str) -> None:
     html = EDITION.shells[name].html.decode()
@@ -312,4 +320,4 @@ async def test_while_a_room_cannot_be_looked_up_a_page_says_so_and_comes_back() 
     routes = PageRoutes(site=SITE, rooms=Away(), origins_of=nobody, live_url="ws://x/{room}")
     answer = await routes.room(make_mocked_request("GET", "/r/room_1", match_info={"room": "room_1"}))
     assert (answer.status, answer.headers["Retry-After"], answer.content_type) == (503, "5", "text/html")
-    assert isinstance(answer.body, bytes) and b'<meta http-equiv="refresh" content="5">' in answer.body
+    assert isinstance(answer.body, bytes) and f'<script src="/static/{EDITION.tag}/ui/again.js"' in answer.body.decode()

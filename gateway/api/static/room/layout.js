@@ -8,15 +8,17 @@ import { Bag, BagButton } from "./bag.js";
 import { Comments, PinnedComment } from "./comments.js";
 import { later } from "./later.js";
 import { LikeButton } from "./likes.js";
+import { MineButton } from "./mine-button.js";
 import { Announcement, isOut, LinkStrip } from "./notices.js";
 import { danmakuOn, isCalm, setDanmaku } from "./moving.js";
 import { Say } from "./say.js";
+import { mineOpen } from "./sheets.js";
 import { Stage } from "./stage.js";
 import { t } from "./words.js";
 
-const CouponDrops = later("CouponDrops", () => import("./coupons.js"));
-const Mine = later("Mine", () => import("./mine.js"));
-const OrderCards = later("OrderCards", () => import("./order-card.js"));
+const CouponDrops = later("CouponDrops", () => import("./coupons.js"), ({ show }) => show.coupons.value.length > 0);
+const Mine = later("Mine", () => import("./mine.js"), () => mineOpen.value);
+const OrderCards = later("OrderCards", () => import("./order-card.js"), ({ basket }) => basket.orders.value.length > 0);
 const WayOut = later("WayOut", () => import("./way-out.js"));
 
 export function Layout({ show, basket }) {
@@ -59,6 +61,7 @@ function Head({ show, basket }) {
     </div>
     <div class="head-tools">
       ${state !== "ended" && html`<${DanmakuSwitch} />`}
+      <${MineButton} basket=${basket} />
       <${Mine} show=${show} basket=${basket} />
       <${LanguageSwitch} />
     </div>
@@ -79,14 +82,19 @@ function DanmakuSwitch() {
     <${Icon} name="danmaku" /></button>`;
 }
 
-/** Over a keyboard on the screen the room is as high as what is seen of it. */
+/** Over a keyboard on the screen the room is as high as what is seen of it, and where that is: some phones push the page up
+ *  for a field. Who looks closer with two fingers changes nothing of the room. */
 function useSeenHeight() {
   useEffect(() => {
-    const seen = window.visualViewport;
+    const seen = window.visualViewport, { style } = document.documentElement;
     if (!seen) return undefined;
-    const fit = () => document.documentElement.style.setProperty("--seen-height", `${Math.round(seen.height)}px`);
+    const fit = () => {
+      if (Math.abs(seen.scale - 1) > 0.01) return;
+      style.setProperty("--seen-height", `${Math.round(seen.height)}px`);
+      style.setProperty("--seen-top", `${Math.round(seen.offsetTop)}px`);
+    };
     fit();
-    seen.addEventListener("resize", fit);
-    return () => seen.removeEventListener("resize", fit);
+    for (const moved of ["resize", "scroll"]) seen.addEventListener(moved, fit);
+    return () => { for (const moved of ["resize", "scroll"]) seen.removeEventListener(moved, fit); };
   }, []);
 }

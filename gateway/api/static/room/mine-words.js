@@ -7,7 +7,6 @@ const several = (n, one, many) => (Number(n) === 1 ? one : many);
 export const t = words({
   en: {
     orders: "My orders",
-    my_orders_n: ({ n }) => `My orders: ${n} to pay`,
     no_orders: "You have not ordered anything yet.",
     orders_loading: "Looking up your orders…",
     older_orders: "Show older ones",
@@ -91,7 +90,6 @@ export const t = words({
   },
   zh: {
     orders: "我的订单",
-    my_orders_n: ({ n }) => `我的订单，${n} 笔待付款`,
     no_orders: "你还没有订单。",
     orders_loading: "正在查询订单…",
     older_orders: "查看更早的订单",

@@ -1,4 +1,4 @@
-// What this viewer has: orders, newest first, and coupons. A button that says how many are to be paid, and the sheet behind it.
+// What this viewer has: orders, newest first, and coupons, in a sheet.
 
 import { html, useSignal, Button, Dialog, Icon } from "../ui/ui.js";
 import { count, dayTime, money } from "../ui/format.js";
@@ -11,10 +11,7 @@ import { t } from "./mine-words.js";
 const TONES = { reserved: "warn", confirmed: "warn", paid: "good", refused: "bad" };
 
 export function Mine({ show, basket }) {
-  const due = basket.orders.value.filter(({ status }) => status === "confirmed").length;
-  return html`<button class="button quiet round mine-button" type="button" aria-label=${due ? t("my_orders_n", { n: due }) : t("orders")} title=${t("orders")}
-      onClick=${() => { mineOpen.value = true; }}><${Icon} name="list" />${due > 0 && html`<span class="count-dot number" aria-hidden="true">${due}</span>`}</button>
-    <${Dialog} open=${mineOpen.value} title=${t("orders")} kind="sheet" onClose=${() => { mineOpen.value = false; }}>
+  return html`<${Dialog} open=${mineOpen.value} title=${t("orders")} kind="sheet" onClose=${() => { mineOpen.value = false; }}>
       <div class="stack">
         <${Orders} show=${show} basket=${basket} />
         <h3>${t("coupons")}</h3>

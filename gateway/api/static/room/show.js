@@ -8,10 +8,12 @@ import { openSales } from "./sales.js";
 import { openTalk } from "./talk.js";
 
 const LIKES_EVERY_MS = 500, MOST_LIKES = 100, LIKES_TOLD_WITHIN_MS = 3_000;
-const LOOK_AGAIN_MS = 60_000; // what no frame tells (the stream's address, the notice, bookings) is at most this old
+const LOOK_AGAIN_MS = 60_000; // what no frame tells (bookings), or one that was lost did, is at most this old
 const FIRST_TRY_MS = 500, LAST_TRY_MS = 10_000;
 const ROOM_ENDED = 4504;
 const SAY_WITHIN_MS = 10_000;
+const STATES = ["scheduled", "live", "ended"]; // in this order
+const LIVE_URL = globalThis.document?.querySelector('meta[name="peakgate-live"]')?.content;
 
 const ms = (instant) => (instant ? Date.parse(instant) : null);
 const later = (work, wait) => setTimeout(work, wait);
@@ -40,7 +42,9 @@ export function openShow({ room: roomId, http, session, refreshToken }) {
     const told = await http.get(`/v1/rooms/${encodeURIComponent(roomId)}`);
     if (!over) {
       batch(() => {
-        room.value = roomOf(told);
+        const known = room.peek(), fresh = roomOf(told);
+        // The socket may have said meanwhile what came after; a room never goes back.
+        room.value = known && STATES.indexOf(known.state) > STATES.indexOf(fresh.state) ? { ...fresh, state: known.state } : fresh;
         if (!client.peek()) viewers.value = told.viewers ?? 0;
       });
     }
@@ -48,16 +52,23 @@ export function openShow({ room: roomId, http, session, refreshToken }) {
   }
 
   async function comeIn(tries = 0) {
+    // Where the socket is the page was told with itself; both ask at once.
+    if (LIVE_URL && !client.peek()) enter(LIVE_URL.replace("{room}", encodeURIComponent(roomId)));
     try {
       const told = await look();
       if (over) return;
       trouble.value = null;
-      if (told.state === "ended") batch(() => { link.value = "closed"; linkCode.value = ROOM_ENDED; });
-      else enter(told.live_url);
+      if (told.state === "ended") {
+        client.peek()?.close();
+        batch(() => { link.value = "closed"; linkCode.value = ROOM_ENDED; });
+      } else if (!client.peek()) enter(told.live_url);
     } catch (error) {
       if (over) return;
-      if (!error.retryable) return batch(() => { link.value = "away"; trouble.value = error.code ?? "internal"; });
-      link.value = "waiting";
+      if (!error.retryable) {
+        client.peek()?.close();
+        return batch(() => { link.value = "away"; trouble.value = error.code ?? "internal"; });
+      }
+      if (!client.peek()) link.value = "waiting";
       const wait = (error.retry_after_ms ?? 0) + Math.random() * Math.min(LAST_TRY_MS, FIRST_TRY_MS * 2 ** tries);
       later(() => over || comeIn(tries + 1), wait);
     }
@@ -81,7 +92,7 @@ export function openShow({ room: roomId, http, session, refreshToken }) {
       link.value = state;
       if (code) linkCode.value = code;
       if (state === "open") linkCode.value = null;
-      if (code === ROOM_ENDED) becomes("ended");
+      if (code === ROOM_ENDED) becomes({ state: "ended" });
     }));
     opened.on("welcome", (frame) => { me.value = frame.you; });
     opened.on("snapshot", (frame) => batch(() => {
@@ -116,15 +127,13 @@ export function openShow({ room: roomId, http, session, refreshToken }) {
       case "chat": chat.value = { slow_mode_s: event.slow_mode_s, comments: event.comments }; return;
       case "stock": case "price": case "sale": return sales.hear(event);
       case "coupon": return offer(event);
-      case "room": return becomes(event.state);
+      case "room": return becomes(event);
     }
   }
 
-  function becomes(state) {
-    const before = room.peek();
-    if (!before) return;
-    room.value = { ...before, state };
-    if (state !== "ended") lookSoon(Math.random() * 3_000);
+  /** `changed`: its state, and what a host changed besides. */
+  function becomes({ k: _, ...changed }) {
+    if (room.peek()) room.value = { ...room.peek(), ...changed };
   }
 
   function offer({ coupon, title, left, claim_until_ms }) {
