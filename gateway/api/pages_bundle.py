@@ -3,8 +3,12 @@
 Not a language's whole front end: it knows the forms in which our modules import and export, and says so of any other
 (`Unbundled`). Each module becomes a function that gives what it exports; they stand in the order in which a browser
 would run them. A module that is imported by a call is a file of its own, which begins with what the first one has.
+
+Bundles name each other by where they stand and never by a tag: a page that is open while another edition takes the
+place of its own goes on with its own first file, and does not begin a second time.
 """
 
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
@@ -26,7 +30,7 @@ _EXPORT_DECLARED: Final = re.compile(
     re.MULTILINE,
 )
 _EXPORT_DEFAULT: Final = re.compile(r"^export\s+default\b", re.MULTILINE)
-_LEFT_OVER: Final = re.compile(r"^(?:export|import)\b(?!\s*\()|\bimport\.meta\b", re.MULTILINE)
+_LEFT_OVER: Final = re.compile(r"(?:^|(?<=[;}]))(?:export|import)\b(?!\s*[(:])|\bimport\.meta\b", re.MULTILINE)
 _NAME: Final = re.compile(r"\s*([\w$]+)\s*=")
 # Of what others wrote, mostly minified, only the first and the last statements are of interest.
 _THEIR_IMPORT: Final = re.compile(r'(?:^|(?<=[;}\n]))import\s*\{([^}]*)\}\s*from\s*"([^"]+)";')
@@ -60,8 +64,8 @@ def bundle_name(entry: str) -> str:
     return entry.removesuffix(".js") + SUFFIX
 
 
-def bundles_of(entry: str, sources: Callable[[str], str | None], address: Callable[[str], str]) -> list[Bundle]:
-    """That of the entry, then those that it may load later. `address` is where a browser finds a file."""
+def bundles_of(entry: str, sources: Callable[[str], str | None]) -> list[Bundle]:
+    """That of the entry, then those that it may load later."""
     known: dict[str, Module] = {}
     first = _in_order(entry, sources, known, had=())
     found = [Bundle(bundle_name(entry), "", tuple(first))]
@@ -75,19 +79,26 @@ def bundles_of(entry: str, sources: Callable[[str], str | None], address: Callab
         own = _in_order(name, sources, known, had=first)
         later += [called for module in own for called in known[module].called]
         found.append(Bundle(bundle_name(name), "", tuple(own)))
-        head = f'import {{ $modules }} from "{address(bundle_name(entry))}";\n'
+        head = f'import {{ $modules }} from "{_way(bundle_name(name), bundle_name(entry))}";\n'
         texts.append(head + "".join(_defined(known[each], once=True) for each in own))
-    return [bundle._replace(text=_with_calls(text, first, address)) for bundle, text in zip(found, texts, strict=True)]
+    return [
+        bundle._replace(text=_with_calls(text, first, bundle.name)) for bundle, text in zip(found, texts, strict=True)
+    ]
 
 
-def _with_calls(text: str, first: Iterable[str], address: Callable[[str], str]) -> str:
+def _way(importer: str, file: str) -> str:
+    way = posixpath.relpath(file, posixpath.dirname(importer))
+    return way if way.startswith("../") else f"./{way}"
+
+
+def _with_calls(text: str, first: Iterable[str], importer: str) -> str:
     """What is loaded later is in the file of its own; what is there already need not be loaded."""
 
     def call(match: re.Match[str]) -> str:
         name = match[1]
         if name in first:
             return f'Promise.resolve($modules["{name}"])'
-        return f'import("{address(bundle_name(name))}").then(() => $modules["{name}"])'
+        return f'import("{_way(importer, bundle_name(name))}").then(() => $modules["{name}"])'
 
     return re.sub(r"\0call ([^\0]+)\0", call, text)
 
@@ -144,7 +155,10 @@ def _read(name: str, source: str) -> Module:
         return _passed_on(match["passed"], imports[-1], exports)
 
     def named(match: re.Match[str]) -> str:
-        exports.update({outside: inside for inside, outside in _pairs(match[1])})
+        for inside, outside in _pairs(match[1]):
+            if re.search(rf"\b(?:let|var)\b[^;()]*(?<![\w$.]){re.escape(inside)}(?![\w$])", text):
+                raise Unbundled(f"{name} exports {inside}, which may change")
+            exports[outside] = inside
         return ""
 
     def declared(match: re.Match[str]) -> str:

@@ -111,10 +111,14 @@ class Gateway:
             env={**os.environ, **self.environment},
         )
 
-    def token(self, sub: str, role: str = "viewer", *, shop: str = "shop", ttl: int = 3600) -> str:
+    def token(
+        self, sub: str, role: str = "viewer", *, shop: str = "shop", ttl: int = 3600, signed_s: int | None = None
+    ) -> str:
         """As `peakgate token` signs it, without a process for each; an unknown shop is made."""
         key = self._key(shop, Signs.VIEWER if role == "viewer" else Signs.STAFF)
-        return mint_token(kid=key.kid, secret=key.secret, shop=shop, sub=sub, role=Role(role), ttl_s=ttl)
+        return mint_token(
+            kid=key.kid, secret=key.secret, shop=shop, sub=sub, role=Role(role), ttl_s=ttl, now_s=signed_s
+        )
 
     def tokens(self, sub: str, count: int, *, shop: str = "shop") -> list[str]:
         return [self.token(f"{sub}-{number}", shop=shop) for number in range(1, count + 1)]

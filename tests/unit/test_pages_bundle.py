@@ -102,7 +102,16 @@ export const told = () => twice(globalThis.deep);
 
 def made(**changes: str) -> list[Bundle]:
     sources = {**SOURCES, **{name.replace("__", "/") + ".js": text for name, text in changes.items()}}
-    return bundles_of("room/main.js", sources.get, lambda path: "./" + path.replace("/", "."))
+    return bundles_of("room/main.js", sources.get)
+
+
+def test_a_page_that_is_open_over_another_edition_does_not_begin_again() -> None:
+    """What it loads later is of the new edition then, and stands where its own first file stands."""
+    first, later = made()
+    assert later.text.startswith('import { $modules } from "./main.bundle.js";')
+    assert 'import("./later.bundle.js")' in first.text
+    (_, aside) = made(room__main='import("../ui/aside.js");', ui__aside='import "./b.js";')
+    assert aside.text.startswith('import { $modules } from "../room/main.bundle.js";')
 
 
 def test_modules_stand_after_what_they_import_and_what_is_loaded_later_is_apart() -> None:
@@ -117,10 +126,12 @@ def test_modules_stand_after_what_they_import_and_what_is_loaded_later_is_apart(
 @pytest.mark.skipif(NODE is None, reason="node is not installed: what the bundle does was not tried")
 def test_the_bundle_does_what_its_modules_do(tmp_path: Path) -> None:
     for each in made():
-        (tmp_path / each.name.replace("/", ".")).write_text(each.text)
+        path = tmp_path / each.name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(each.text)
     (tmp_path / "package.json").write_text('{"type": "module"}')
     (tmp_path / "run.js").write_text(
-        'await import("./room.main.bundle.js"); console.log(JSON.stringify(await globalThis.result));'
+        'await import("./room/main.bundle.js"); console.log(JSON.stringify(await globalThis.result));'
     )
     ran = subprocess.run([str(NODE), "run.js"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
@@ -147,6 +158,9 @@ def test_the_bundle_does_what_its_modules_do(tmp_path: Path) -> None:
         'import "./nowhere.js";',
         'import "nobody";',
         "export let count = 0;",
+        "let count = 0;\nexport { count };",
+        "const count = 0; export { count };",
+        "let first, count = 0;\nexport { first as one, count as many };",
         "export const { a, b } = c;",
         'export * from "./side.js";',
         "await 1;",

@@ -40,6 +40,7 @@ export class Room {
   #greeted = false;
   #place = null; // {epoch, seq} of the last tick seen
   #awaitsSnapshot = true;
+  #awaitsToken = false; // the one it has has ended: with that it would be sent away for good
   #failures = 0;
   #openedAt = 0;
   #retryAfterMs = 0;
@@ -100,7 +101,7 @@ export class Room {
 
   /** To be called when the page or app is seen again: a socket that died meanwhile is noticed at once. */
   wake() {
-    if (this.#state === "waiting") this.open();
+    if (this.#state === "waiting" && !this.#awaitsToken) this.open();
     else if (this.#greeted) this.#ping(DEAD_AFTER_WAKE_MS);
   }
 
@@ -293,11 +294,12 @@ export class Room {
     }
     if (this.#openedAt && steadyMs() - this.#openedAt > STEADY_AFTER_MS) this.#failures = 0;
     this.#openedAt = 0;
+    this.#awaitsToken = code === TOKEN_ENDED;
     this.#become("waiting", code);
     const wait = this.#retryAfterMs + this.#jitter(this.#failures++);
     this.#timer = setTimeout(async () => {
-      if (code === TOKEN_ENDED) {
-        try { await this.#refresh(); } catch { return this.#state === "waiting" && this.#lost(1006); }
+      if (this.#awaitsToken) {
+        try { await this.#refresh(); } catch { return this.#state === "waiting" && this.#lost(code); }
       }
       if (this.#state === "waiting") this.open();
     }, wait);

@@ -10,7 +10,7 @@ import { moment, worth, Picture, Price, Stock, Countdown } from "./shop-parts.js
 import { t } from "./shop-words.js";
 import { TapButton } from "./tap.js";
 
-const OrderCards = later("OrderCards", () => import("./order-card.js"));
+const OrderCards = later("OrderCards", () => import("./order-card.js"), ({ basket }) => basket.orders.value.length > 0);
 
 const FIRST = 40; // items drawn at once; the rest when asked for
 

@@ -4,6 +4,7 @@ import { computed, effect, signal, untracked } from "@preact/signals-core";
 import { freshKey } from "peakgate";
 
 const MOST = 200, SLOW_MS = 1_500, INSIST_MS = 15_000, LOAD_SOON_MS = 150, LOAD_AGAIN_MS = 4_000, LOAD_EVERY_S = 5;
+const REST_MS = 700; // after an answer: the second half of a double tap is no second grab
 
 const ms = (instant) => (instant ? Date.parse(instant) : undefined);
 
@@ -64,7 +65,7 @@ export function openClaims({ show, http, storage, keptAs, steady }) {
 
   function grab(coupon) {
     const last = grabs.peek().get(coupon);
-    if (last?.live) return;
+    if (last?.live || (last && steady() - (last.told ?? -Infinity) < REST_MS)) return;
     const key = unspent.get(coupon) ?? freshKey();
     unspent.set(coupon, key);
     const { client } = show;
@@ -86,17 +87,18 @@ export function openClaims({ show, http, storage, keptAs, steady }) {
         const wait = Math.max(200, reply.retry_after_ms ?? 1_000);
         if (steady() + wait - began < INSIST_MS) return void setTimeout(() => isMine() && ask(coupon, key, began), wait);
       }
-      answered(coupon, key, reply);
+      answered(coupon, key, reply, steady());
     } catch (error) {
       if (!isMine()) return;
       if (error.code === "no_answer" || error.code === "away") put(coupon, { state: "unsure", live: false, key });
-      else answered(coupon, key, { outcome: "error", code: error.code });
+      else answered(coupon, key, { outcome: "error", code: error.code }, steady());
     } finally { clearTimeout(slow); }
   }
 
-  function answered(coupon, key, answer) {
+  /** `told`: when the grab that waited for it was answered. */
+  function answered(coupon, key, answer, told) {
     if (answer.claim) unspent.delete(coupon);
-    put(coupon, { state: "answered", live: false, key, answer });
+    put(coupon, { state: "answered", live: false, key, answer, told });
   }
 
   /** What became of a key of before. */

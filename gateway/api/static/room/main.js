@@ -9,6 +9,7 @@ import { Layout } from "./layout.js";
 import { openShow } from "./show.js";
 
 const SignIn = later("SignIn", () => import("./sign-in.js"));
+const TOKEN_ENDED = 4401, BAD_TOKEN = 4500, ASK_AGAIN_MS = 30_000;
 const roomId = decodeURIComponent(location.pathname.split("/").filter(Boolean).at(-1) ?? "");
 const place = signal(null); // {show, basket} of who is in
 
@@ -20,6 +21,7 @@ const visitor = computed(() => {
   return claims?.role === "viewer" ? `${claims.shop}/${claims.sub}` : null;
 });
 
+let entries = 0, askedAt = -Infinity;
 let given = null, refreshing = null; // the token that the socket has; the one that is being fetched
 
 /** A token the socket does not have yet: the shop may have set it before it was asked. */
@@ -30,13 +32,28 @@ async function fresh() {
   return (given = await refreshing);
 }
 
+/** Whether the room does not take the token that this person has: with the next one they come in anew. */
+const isShutOut = ({ link, linkCode, trouble }) =>
+  link.value === "away" && (trouble.value === "unauthorized" || [TOKEN_ENDED, BAD_TOKEN].includes(linkCode.value));
+
 effect(() => {
   const who = visitor.value;
+  void session.value?.token;
   // What is opened reads signals of its own; they are not why somebody else comes in.
   untracked(() => {
-    leave(place.peek());
+    const here = place.peek();
+    if (here && here.who === who && !isShutOut(here.show)) return;
+    leave(here);
     place.value = who ? enter(who) : null;
   });
+});
+
+// A phone that slept longer than its token lived: whoever gives tokens is asked, and not over and over.
+effect(() => {
+  const show = place.value?.show;
+  if (!show || !isShutOut(show) || performance.now() - askedAt < ASK_AGAIN_MS) return;
+  askedAt = performance.now();
+  untracked(() => { fresh().catch(() => {}); });
 });
 
 function enter(who) {
@@ -44,7 +61,7 @@ function enter(who) {
   const http = new Http({ token: () => session.peek()?.token, refused: () => { if (session.peek()?.signIn) fresh().catch(() => {}); } });
   given = session.peek().token;
   const show = openShow({ room: roomId, http, session, refreshToken: fresh });
-  return { who, show, basket: openBasket({ show, http, room: roomId, who }) };
+  return { who, no: ++entries, show, basket: openBasket({ show, http, room: roomId, who }) };
 }
 
 function leave(here) {
@@ -65,7 +82,7 @@ addEventListener("pageshow", (event) => { if (event.persisted) wake(); });
 function Page() {
   const here = place.value;
   return html`${here
-    ? html`<${Layout} key=${here.who} show=${here.show} basket=${here.basket} />`
+    ? html`<${Layout} key=${here.no} show=${here.show} basket=${here.basket} />`
     : html`<${SignIn} room=${roomId} />`}
     <${Toasts} />`;
 }

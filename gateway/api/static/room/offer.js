@@ -87,9 +87,10 @@ export function nextStep(item, now) {
   return null;
 }
 
-/** `before`, `open`, `paused` or `over`, by the sale and the gateway's time: its own word may still be on the way. */
+/** `before`, `open`, `paused` or `over`, by the sale and the gateway's time: its own word may still be on the way, and what
+ *  this page takes for the gateway's time may be a moment behind its word. */
 export function phaseOf(sale, now) {
   if (sale.state === "closed" || now >= sale.closes_at_ms) return "over";
   if (sale.state === "paused") return "paused";
-  return now < sale.opens_at_ms ? "before" : "open";
+  return sale.state === "open" || now >= sale.opens_at_ms ? "open" : "before";
 }

@@ -6,6 +6,8 @@ const several = (n, one, many) => (Number(n) === 1 ? one : many);
 
 export const t = words({
   en: {
+    orders: "My orders",
+    my_orders_n: ({ n }) => `My orders: ${n} to pay`,
     bag: "Bag",
     open_bag: ({ n }) => `Open the bag: ${n} ${several(n, "item", "items")}`,
     bag_empty: "There is nothing in the bag yet.",
@@ -54,7 +56,7 @@ export const t = words({
     tap_confirmed: "Yours until {time}. Pay by then to keep it.",
     tap_confirmed_open: "Yours. Pay to keep it.",
     tap_paid: "Paid. It is yours.",
-    tap_expired: "Not paid in time. It is on sale again.",
+    tap_expired: "Not paid in time. It is not kept for you any more.",
     tap_cancelled: "Given back.",
     tap_refused: "Sorry, this order could not be kept. You pay nothing.",
     tap_refund_due: "This order ended, and your money comes back to you.",
@@ -91,6 +93,8 @@ export const t = words({
     amount_off: "{amount} off",
   },
   zh: {
+    orders: "我的订单",
+    my_orders_n: ({ n }) => `我的订单，${n} 笔待付款`,
     bag: "商品袋",
     open_bag: ({ n }) => `打开商品袋，共 ${n} 件商品`,
     bag_empty: "商品袋里还没有商品。",
@@ -139,7 +143,7 @@ export const t = words({
     tap_confirmed: "已为你保留到 {time}，请在此之前付款。",
     tap_confirmed_open: "已为你保留，请尽快付款。",
     tap_paid: "已付款，归你了。",
-    tap_expired: "超时未付款，商品已重新开售。",
+    tap_expired: "超时未付款，已不再为你保留。",
     tap_cancelled: "已取消。",
     tap_refused: "抱歉，这笔订单没能保留，不会扣款。",
     tap_refund_due: "订单已终止，款项将退还给你。",
@@ -172,7 +176,7 @@ export const t = words({
     error_other: "没有成功（{code}）。",
 
     coupon: "优惠券",
-    percent_off: "{tenths} 折",
+    percent_off: ({ tenths }) => `${tenths} 折`,
     amount_off: "减 {amount}",
   },
 });

@@ -21,14 +21,22 @@ function noteOfOrder(order) {
 /** A sale that does not say what is left cannot say that some came back, so its `sold_out` is good for this long only. */
 export const SOLD_OUT_FOR_MS = 30_000;
 
+/** How long the room's word on units may be behind an answer. */
+export const UNITS_TOLD_WITHIN_MS = 3_000;
+
+/** Whether units came or went since a `sold_out`. What the answer itself said is left may be told of later, or not yet. */
+function unitsMoved({ seen, answer }, item, now) {
+  if (item.left === undefined) return seen.low !== item.low || now - seen.at_ms > SOLD_OUT_FOR_MS;
+  if (item.left === (answer.left ?? 0)) return false;
+  return item.left !== seen.left || now - seen.at_ms > UNITS_TOLD_WITHIN_MS;
+}
+
 /** Whether the sale, the item or the viewer's units moved since the answer, so that it says nothing any more. */
 function isStale(tap, { sale, item, held, now }) {
   const { seen, answer } = tap;
   if (!seen) return false;
   switch (answer.outcome) {
-    case "sold_out":
-      if (item.left === undefined && now - seen.at_ms > SOLD_OUT_FOR_MS) return true;
-      return seen.left !== item.left || seen.low !== item.low || seen.state !== sale.state;
+    case "sold_out": return seen.state !== sale.state || unitsMoved(tap, item, now);
     case "limit_reached": return seen.held !== held;
     case "not_started": case "paused": case "ended": return seen.state !== sale.state || seen.opens_at_ms !== sale.opens_at_ms;
     default: return false;

@@ -5,14 +5,15 @@ import { money } from "../ui/format.js";
 import { heldUnits, phaseOf, placeOf } from "./offer.js";
 import { moment, troubleWords, Countdown } from "./shop-parts.js";
 import { t } from "./shop-words.js";
-import { SOLD_OUT_FOR_MS, standingOf } from "./standing.js";
+import { SOLD_OUT_FOR_MS, standingOf, UNITS_TOLD_WITHIN_MS } from "./standing.js";
 
 export function TapButton({ show, basket, sale, item }) {
   const place = placeOf(sale.sale, item.sku);
   // Time changes what the button says a few times only; those moments draw it anew, not every second.
   useMemo(() => computed(() => {
     const now = show.second.value, tap = basket.taps.value.get(place);
-    return [phaseOf(sale, now), tap?.seen && now - tap.seen.at_ms > SOLD_OUT_FOR_MS, tap?.answer?.opens_at_ms > now].join();
+    const since = tap?.seen && now - tap.seen.at_ms;
+    return [phaseOf(sale, now), since > SOLD_OUT_FOR_MS, since > UNITS_TOLD_WITHIN_MS, tap?.answer?.opens_at_ms > now].join();
   }), [sale, place, basket]).value;
 
   const tap = basket.taps.value.get(place), orders = basket.orders.value, offer = basket.offer(sale, item);

@@ -231,7 +231,7 @@ async function sendByHttp(http, request, key) {
     const reply = { ...told, ...(opens_at ? { opens_at_ms: Date.parse(opens_at) } : {}) };
     return order ? { ...reply, order: order.order, status: order.status, amount_minor: order.amount_minor } : reply;
   } catch (error) {
-    throw error.retryable ? Object.assign(new Error(error.message), { code: "no_answer" }) : error;
+    throw error.retryable || error.isDoubtful ? Object.assign(new Error(error.message), { code: "no_answer" }) : error;
   }
 }
 

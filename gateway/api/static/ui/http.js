@@ -3,6 +3,7 @@
 import { freshKey } from "peakgate";
 
 const REPEAT_WITHIN_MS = 15_000, BASE_MS = 250, CAP_MS = 3_000, ANSWER_WITHIN_MS = 10_000;
+const DOUBTFUL = new Set(["offline", "internal", "outcome_unknown"]); // it may have been done all the same
 
 /** An answer that is an error, by the gateway's code; `offline` is this page's own. */
 export class HttpError extends Error {
@@ -44,8 +45,12 @@ export class Http {
 
   async #repeated(method, path, body, key) {
     const until = Date.now() + REPEAT_WITHIN_MS;
+    let isDoubtful = false;
     for (let tries = 0; ; tries++) {
       try { return await this.#once(method, path, body, key); } catch (error) {
+        // An error speaks for its own try; what an earlier one without an answer did is not known by it.
+        isDoubtful ||= DOUBTFUL.has(error.code);
+        error.isDoubtful = isDoubtful;
         const wait = (error.retry_after_ms ?? 0) + Math.random() * Math.min(CAP_MS, BASE_MS * 2 ** tries);
         if (!error.retryable || Date.now() + wait > until) throw error;
         await pause(wait);
