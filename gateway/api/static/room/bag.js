@@ -10,7 +10,7 @@ import { moment, worth, Picture, Price, Stock, Countdown } from "./shop-parts.js
 import { t } from "./shop-words.js";
 import { TapButton } from "./tap.js";
 
-const OrderCards = later("OrderCards", () => import("./order-card.js"), ({ basket }) => basket.orders.value.length > 0);
+export const OrderCards = later("OrderCards", () => import("./order-card.js"), ({ basket }) => basket.orders.value.length > 0);
 
 const FIRST = 40; // items drawn at once; the rest when asked for
 
@@ -45,7 +45,8 @@ function SideBag({ show, basket }) {
   };
   const n = countOf(show.sales.value);
   return html`<section class="bag side-bag" aria-label=${t("bag")} tabindex="0" onPointerDown=${enter} onFocusIn=${enter}>
-    <header class="spread bag-head"><h2><${Icon} name="bag" /> ${t("bag")}</h2>${n > 0 && html`<span class="soft small number">${count(n)}</span>`}</header>
+    <header class="spread bag-head"><h2><${Icon} name="bag" /> ${t("bag")}</h2>
+      ${n > 0 && html`<span class="soft small number">${count(n)}</span>`}</header>
     <${Items} show=${show} basket=${basket} />
   </section>`;
 }
@@ -53,7 +54,8 @@ function SideBag({ show, basket }) {
 function PhoneBag({ show, basket }) {
   const pinned = show.pinnedItem.value;
   return html`${pinned && html`<section class="pinned-item" aria-label=${t("explaining")}>
-      <${Item} key=${placeOf(pinned.sale.sale, pinned.item.sku)} show=${show} basket=${basket} sale=${pinned.sale} item=${pinned.item} tag="div" brief=${true} isPinned=${true} />
+      <${Item} key=${placeOf(pinned.sale.sale, pinned.item.sku)} show=${show} basket=${basket} sale=${pinned.sale} item=${pinned.item}
+        tag="div" brief=${true} isPinned=${true} />
     </section>`}
     <${Dialog} open=${bagOpen.value} title=${t("bag")} kind="sheet bag-sheet" onClose=${() => { bagOpen.value = false; }}>
       <${OrderCards} show=${show} basket=${basket} />
@@ -70,7 +72,9 @@ function Items({ show, basket }) {
   const draw = (sale, item, pin) => {
     const key = `${pin}${placeOf(sale.sale, item.sku)}`, had = drawn.current.get(key);
     const same = had && had.item === item && sameTerms(had.sale, sale);
-    const shown = same ? had : { sale, item, node: html`<${Item} key=${key} show=${show} basket=${basket} sale=${sale} item=${item} isPinned=${pin === "pin:"} />` };
+    const shown = same ? had : {
+      sale, item, node: html`<${Item} key=${key} show=${show} basket=${basket} sale=${sale} item=${item} isPinned=${pin === "pin:"} />`,
+    };
     kept.set(key, shown);
     return shown.node;
   };
@@ -87,7 +91,8 @@ function Items({ show, basket }) {
       <${SaleHead} show=${show} sale=${sale} />
       <ul class="items">${items.map((item) => draw(sale, item, ""))}</ul>
     </section>`)}
-    ${more > 0 && html`<button class="button" type="button" onClick=${() => { most.value += FIRST; }}>${t("another_items", { n: count(more) })}</button>`}
+    ${more > 0 && html`<button class="button" type="button" onClick=${() => { most.value += FIRST; }}>
+      ${t("another_items", { n: count(more) })}</button>`}
   </div>`;
   drawn.current = kept;
   return view;
@@ -101,9 +106,11 @@ function SaleHead({ show, sale }) {
   return html`<header class="sale-head">
     <h3>${sale.title}</h3>
     <p class="row small">
-      ${phase === "before" && html`<span class="badge warn">${t("sale_before", { time: moment(sale.opens_at_ms, now) })}</span> <${Countdown} show=${show} until=${sale.opens_at_ms} />`}
+      ${phase === "before" && html`<span class="badge warn">${t("sale_before", { time: moment(sale.opens_at_ms, now) })}</span>${" "}
+        <${Countdown} show=${show} until=${sale.opens_at_ms} />`}
       ${phase === "open" && html`<span class="badge good">${t("sale_open")}</span>
-        ${sale.closes_at_ms - now < 86_400_000 && html`<span class="soft number">${t("closes", { time: moment(sale.closes_at_ms, now) })} · <${Countdown} show=${show} until=${sale.closes_at_ms} /></span>`}`}
+        ${sale.closes_at_ms - now < 86_400_000 && html`<span class="soft number">
+          ${t("closes", { time: moment(sale.closes_at_ms, now) })} · <${Countdown} show=${show} until=${sale.closes_at_ms} /></span>`}`}
       ${phase === "paused" && html`<span class="badge warn">${t("sale_paused")}</span>`}
       ${phase === "over" && html`<span class="badge">${t("sale_over")}</span>`}
     </p>
@@ -133,9 +140,11 @@ function Stepper({ basket, sale, item, offer, most }) {
   const step = (quantity) => basket.choose(sale, item, { quantity });
   const { quantity, isAsked } = offer;
   return html`<div class="stepper" role="group" aria-label=${`${t("quantity")}: ${item.title}`}>
-    <button class="button" type="button" aria-label=${t("less")} disabled=${isAsked || quantity <= 1} onClick=${() => step(quantity - 1)}>−</button>
+    <button class="button" type="button" aria-label=${t("less")} disabled=${isAsked || quantity <= 1}
+      onClick=${() => step(quantity - 1)}>−</button>
     <output class="number" aria-live="polite">${count(quantity)}</output>
-    <button class="button" type="button" aria-label=${t("another_one")} disabled=${isAsked || quantity >= most} onClick=${() => step(quantity + 1)}>+</button>
+    <button class="button" type="button" aria-label=${t("another_one")} disabled=${isAsked || quantity >= most}
+      onClick=${() => step(quantity + 1)}>+</button>
   </div>`;
 }
 
@@ -148,7 +157,8 @@ function Details({ basket, sale, item, offer }) {
       <span>${t("use_coupon", { worth: worth(possible), title: possible.title })}</span></label>`}
     <details><summary aria-label=${`${t("item_details")}: ${item.title}`}>${t("item_details")}</summary>
       <p class="small soft">${t("item_limit", { n: item.limit_per_viewer })}</p>
-      <label class="check"><input type="checkbox" checked=${offer.pickup} disabled=${offer.isAsked} onChange=${(event) => choose({ pickup: event.currentTarget.checked })} />
+      <label class="check"><input type="checkbox" checked=${offer.pickup} disabled=${offer.isAsked}
+          onChange=${(event) => choose({ pickup: event.currentTarget.checked })} />
         <span>${t("pickup_wish")}</span></label>
     </details>
   </div>`;

@@ -2,11 +2,11 @@
 
 import { computed, effect, signal, untracked } from "@preact/signals-core";
 import { freshKey } from "peakgate";
+import { keepIn, keptIn } from "./kept.js";
+import { ms } from "./orders.js";
 
 const MOST = 200, SLOW_MS = 1_500, INSIST_MS = 15_000, LOAD_SOON_MS = 150, LOAD_AGAIN_MS = 4_000, LOAD_EVERY_S = 5;
 const REST_MS = 700; // after an answer: the second half of a double tap is no second grab
-
-const ms = (instant) => (instant ? Date.parse(instant) : undefined);
 
 const claimOf = (told) => ({
   claim: told.claim, coupon: told.coupon, title: told.title, kind: told.kind, state: told.state, currency: told.currency,
@@ -130,13 +130,11 @@ export function openClaims({ show, http, storage, keptAs, steady }) {
 
   function keep() {
     const kept = [...unspent].map(([coupon, key]) => ({ coupon, key, doubtful: grabs.peek().get(coupon)?.state !== "answered" }));
-    try { storage?.setItem(keptAs, JSON.stringify(kept.slice(-20))); } catch { /* full or forbidden */ }
+    keepIn(storage, keptAs, kept.slice(-20));
   }
 
   function remember() {
-    let kept = [];
-    try { kept = JSON.parse(storage?.getItem(keptAs) ?? "[]"); } catch { /* another's, or broken */ }
-    for (const { coupon, key, doubtful } of kept) {
+    for (const { coupon, key, doubtful } of keptIn(storage, keptAs)) {
       unspent.set(coupon, key);
       if (doubtful) put(coupon, { state: "unsure", live: false, key });
     }

@@ -18,7 +18,8 @@ export function CouponDrops({ show, basket }) {
 }
 
 function Drop({ show, basket, drop, putAway }) {
-  const grab = basket.grabs.value.get(drop.coupon), claims = basket.allClaims.value.filter(({ coupon, state }) => coupon === drop.coupon && state !== "refused");
+  const grab = basket.grabs.value.get(drop.coupon);
+  const claims = basket.allClaims.value.filter(({ coupon, state }) => coupon === drop.coupon && state !== "refused");
   const busy = grab?.live === true, has = claims.length > 0, isGone = drop.left === 0 && !grab?.live && grab?.state !== "unsure";
   const isDone = ["limit_reached", "ended"].includes(grab?.answer?.outcome);
   const told = noteOf(grab, basket, claims, show.now());
@@ -28,11 +29,15 @@ function Drop({ show, basket, drop, putAway }) {
     <div class="grow">
       <p class="drop-title"><strong>${drop.title}</strong></p>
       <p class="small soft"><span class="number">${t("drop_left", { n: count(drop.left) })}</span>
-        ${drop.claim_until_ms > 0 && html` · <${Icon} name="clock" size=${13} /> <${Countdown} show=${show} until=${drop.claim_until_ms} />`}</p>
-      <p class=${`drop-note small ${told?.tone ?? ""}`} role="status" aria-live="polite">${told?.words ?? (isGone ? t("grab_gone") : null)}</p>
+        ${drop.claim_until_ms > 0 && html` · <${Icon} name="clock" size=${13} />${" "}
+          <${Countdown} show=${show} until=${drop.claim_until_ms} />`}</p>
+      <p class=${`drop-note small ${told?.tone ?? ""}`} role="status" aria-live="polite">
+        ${told?.words ?? (isGone ? t("grab_gone") : null)}</p>
     </div>
-    ${!isGone && !isDone && html`<${Button} kind=${has ? "" : "primary"} busy=${busy} does=${() => basket.grab(drop.coupon)} aria-label=${`${t(label)}: ${drop.title}`}>${t(label)}<//>`}
-    <button class="button quiet round" type="button" aria-label=${t("put_away")} onClick=${putAway}><${Icon} name="close" size=${16} /></button>
+    ${!isGone && !isDone && html`<${Button} kind=${has ? "" : "primary"} busy=${busy} does=${() => basket.grab(drop.coupon)}
+      aria-label=${`${t(label)}: ${drop.title}`}>${t(label)}<//>`}
+    <button class="button quiet round" type="button" aria-label=${t("put_away")} onClick=${putAway}>
+      <${Icon} name="close" size=${16} /></button>
   </article>`;
 }
 
@@ -45,7 +50,8 @@ function noteOf(grab, basket, claims, now) {
     switch (outcome) {
       case "gone": return said("grab_gone", "warn");
       case "limit_reached": return said("grab_limit", "warn");
-      case "not_started": return opens ? said("grab_not_started", "warn", { time: moment(opens, now) }) : said("grab_not_started_open", "warn");
+      case "not_started":
+        return opens ? said("grab_not_started", "warn", { time: moment(opens, now) }) : said("grab_not_started_open", "warn");
       case "ended": return said("grab_ended", "warn");
       case "too_fast": return said("grab_too_fast", "warn");
       case "none": return said("grab_none", "warn");

@@ -4,7 +4,7 @@
 import { html, Icon, useEffect } from "../ui/ui.js";
 import { compact } from "../ui/format.js";
 import { LanguageSwitch, language } from "../ui/words.js";
-import { Bag, BagButton } from "./bag.js";
+import { Bag, BagButton, OrderCards } from "./bag.js";
 import { Comments, PinnedComment } from "./comments.js";
 import { later } from "./later.js";
 import { LikeButton } from "./likes.js";
@@ -18,7 +18,6 @@ import { t } from "./words.js";
 
 const CouponDrops = later("CouponDrops", () => import("./coupons.js"), ({ show }) => show.coupons.value.length > 0);
 const Mine = later("Mine", () => import("./mine.js"), () => mineOpen.value);
-const OrderCards = later("OrderCards", () => import("./order-card.js"), ({ basket }) => basket.orders.value.length > 0);
 const WayOut = later("WayOut", () => import("./way-out.js"));
 
 export function Layout({ show, basket }) {

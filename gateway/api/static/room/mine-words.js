@@ -1,8 +1,6 @@
 // What is said of orders, payments, coupons and bookings: of what comes after the first moment.
 
-import { words } from "../ui/words.js";
-
-const several = (n, one, many) => (Number(n) === 1 ? one : many);
+import { several, words } from "../ui/words.js";
 
 export const t = words({
   en: {

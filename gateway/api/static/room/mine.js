@@ -41,16 +41,21 @@ function OrderLine({ show, basket, order }) {
     <${Picture} url=${order.image_url} title="" size=${48} />
     <div class="grow stack tight">
       <div class="spread">
-        <p><strong>${order.title ?? order.sku ?? t("order_no", { order: "" })}</strong>${order.quantity > 1 && html` <span class="number">${t("times", { n: count(order.quantity) })}</span>`}</p>
+        <p><strong>${order.title ?? order.sku ?? t("order_no", { order: "" })}</strong>
+          ${order.quantity > 1 && html` <span class="number">${t("times", { n: count(order.quantity) })}</span>`}</p>
         <span class=${`badge ${TONES[status] ?? ""}`}>${word}</span>
       </div>
-      <p class="small soft number">${order.amount_minor === undefined ? "" : html`<strong>${money(order.amount_minor, order.currency)}</strong> · `}${t("order_at", { when: dayTime(order.created_at_ms) })}</p>
+      <p class="small soft number">
+        ${order.amount_minor === undefined ? "" : html`<strong>${money(order.amount_minor, order.currency)}</strong> · `}
+        ${t("order_at", { when: dayTime(order.created_at_ms) })}</p>
       <p class="tiny soft">${t("order_no", { order: order.order })}</p>
       ${["reserved", "confirmed"].includes(status) && html`<${OrderStanding} show=${show} order=${order} />`}
       ${status === "confirmed" && html`<${PayActions} basket=${basket} order=${order} mayCancel=${true} />`}
-      ${pickup && !pickup.code && !["paid"].includes(status) && html`<p class="small soft">${pickup.place ? t("pickup_at", { place: pickup.place }) : t("pickup")}</p>`}
+      ${pickup && !pickup.code && status !== "paid" && html`<p class="small soft">
+        ${pickup.place ? t("pickup_at", { place: pickup.place }) : t("pickup")}</p>`}
       ${pickup && status === "paid" && (pickup.code
-        ? html`<details class="pickup-more" onToggle=${(event) => { shown.value = event.currentTarget.open; }}><summary>${t("pickup_code")}</summary>
+        ? html`<details class="pickup-more" onToggle=${(event) => { shown.value = event.currentTarget.open; }}>
+            <summary>${t("pickup_code")}</summary>
             ${shown.value && html`<${PickupCode} http=${basket.http} order=${order} />`}</details>`
         : html`<p class="small soft">${t("card_pickup_soon")}</p>`)}
     </div>
@@ -65,8 +70,10 @@ function Coupons({ basket }) {
       <${Icon} name="ticket" />
       <div class="grow">
         <p><strong class="number">${worth(claim)}</strong> ${claim.title}</p>
-        <p class="small soft number">${[claim.threshold_minor > 0 && t("from_amount", { amount: money(claim.threshold_minor, claim.currency) }),
-          t("valid_until", { when: dayTime(claim.valid_until_ms) })].filter(Boolean).join(" · ")}</p>
+        <p class="small soft number">${[
+          claim.threshold_minor > 0 && t("from_amount", { amount: money(claim.threshold_minor, claim.currency) }),
+          t("valid_until", { when: dayTime(claim.valid_until_ms) }),
+        ].filter(Boolean).join(" · ")}</p>
       </div>
       <span class=${`badge ${claim.state === "confirmed" ? "good" : ""}`}>${t(`claim_state_${claim.state}`)}</span>
     </li>`)}

@@ -19,7 +19,8 @@ export function OrderCards({ show, basket }) {
   const more = cards.length - MOST_CARDS;
   return html`<div class="order-cards" role="region" aria-label=${t("orders")} hidden=${cards.length === 0}>
     ${cards.slice(0, MOST_CARDS).map((order) => html`<${OrderCard} key=${order.order} show=${show} basket=${basket} order=${order} />`)}
-    ${more > 0 && html`<button class="button quiet" type="button" onClick=${() => { mineOpen.value = true; }}>${t("more_orders", { n: count(more) })}</button>`}
+    ${more > 0 && html`<button class="button quiet" type="button" onClick=${() => { mineOpen.value = true; }}>
+      ${t("more_orders", { n: count(more) })}</button>`}
   </div>`;
 }
 
@@ -35,7 +36,8 @@ function OrderCard({ show, basket, order }) {
       <p class="order-what grow"><strong>${order.title ?? order.sku}</strong>
         ${order.quantity > 1 && html` <span class="number">${t("times", { n: count(order.quantity) })}</span>`}
         ${order.amount_minor !== undefined && html` <span class="number soft">${money(order.amount_minor, order.currency)}</span>`}</p>
-      ${!isOpen(order) && html`<button class="button quiet round" type="button" aria-label=${t("put_away")} onClick=${() => basket.putAway(order.order)}><${Icon} name="close" size=${16} /></button>`}
+      ${!isOpen(order) && html`<button class="button quiet round" type="button" aria-label=${t("put_away")}
+        onClick=${() => basket.putAway(order.order)}><${Icon} name="close" size=${16} /></button>`}
     </header>
     <${OrderStanding} show=${show} order=${order} />
     ${status === "confirmed" && html`<${PayActions} basket=${basket} order=${order} mayCancel=${true} />`}
@@ -58,9 +60,12 @@ export function OrderStanding({ show, order }) {
   const { status, pay_by_ms: until } = order;
   const isOver = useMemo(() => computed(() => until !== undefined && show.second.value > until), [until, show]).value;
   const isDue = status === "confirmed" && until !== undefined && !isOver;
-  const key = status === "confirmed" ? (isOver ? "card_overdue" : until === undefined ? "card_confirmed_open" : "card_confirmed") : `card_${status}`;
+  const confirmed = isOver ? "card_overdue" : until === undefined ? "card_confirmed_open" : "card_confirmed";
+  const key = status === "confirmed" ? confirmed : `card_${status}`;
   return html`<p class="order-standing">
-    <span role="status">${t.tables.en[key] ? t(key, { time: until === undefined ? "" : moment(until, show.now()) }) : t("order_unknown")}</span>
-    ${isDue && html` <span class="order-left" role="timer" aria-label=${t("time_left")}><${Icon} name="clock" size=${16} /> <${Countdown} show=${show} until=${until} /></span>`}
+    <span role="status">
+      ${t.tables.en[key] ? t(key, { time: until === undefined ? "" : moment(until, show.now()) }) : t("order_unknown")}</span>
+    ${isDue && html` <span class="order-left" role="timer" aria-label=${t("time_left")}>
+      <${Icon} name="clock" size=${16} /> <${Countdown} show=${show} until=${until} /></span>`}
   </p>`;
 }

@@ -13,7 +13,8 @@ const rankOf = (status) => RANK[status] ?? 6;
 
 export const isOpen = (order) => order.status === "reserved" || order.status === "confirmed";
 
-const ms = (instant) => (instant ? Date.parse(instant) : undefined);
+/** An instant of HTTP in ms. */
+export const ms = (instant) => (instant ? Date.parse(instant) : undefined);
 const defined = (facts) => Object.fromEntries(Object.entries(facts).filter(([, value]) => value !== undefined && value !== null));
 
 /** An order of HTTP in the words of the socket. */

@@ -19,9 +19,12 @@ export function Countdown({ show, until }) {
 /** Of a fixed size, so that nothing moves when it comes; a plain box where there is none. */
 export function Picture({ url, title, size = 72 }) {
   const broken = useSignal(null);
-  if (!url || broken.value === url) return html`<span class="picture none" style=${{ width: `${size}px`, height: `${size}px` }}><${Icon} name="box" size=${size / 2.6} /></span>`;
-  return html`<img class="picture" src=${url} alt=${title} width=${size} height=${size} loading="lazy" decoding="async" referrerpolicy="no-referrer"
-    onError=${() => { broken.value = url; }} />`;
+  if (!url || broken.value === url) {
+    return html`<span class="picture none" style=${{ width: `${size}px`, height: `${size}px` }}>
+      <${Icon} name="box" size=${size / 2.6} /></span>`;
+  }
+  return html`<img class="picture" src=${url} alt=${title} width=${size} height=${size} loading="lazy" decoding="async"
+    referrerpolicy="no-referrer" onError=${() => { broken.value = url; }} />`;
 }
 
 /** The price of one, what it was, and what it is with the coupon that the button uses. */
@@ -30,24 +33,30 @@ export function Price({ show, sale, item, offer }) {
   const { currency } = sale, isLess = item.list_price_minor > item.price_minor;
   return html`<p class="price">
       <span class="visually-hidden">${t("price")} </span><strong class="number price-now">${money(item.price_minor, currency)}</strong>
-      ${isLess && html` <s class="struck number small"><span class="visually-hidden">${t("was")} </span>${money(item.list_price_minor, currency)}</s>`}
-      ${offer?.claim && offer.off_minor > 0 && html` <span class="badge good number">${t("with_coupon", { amount: money(offer.amount_minor, currency) })}</span>`}
+      ${isLess && html` <s class="struck number small"><span class="visually-hidden">${t("was")} </span>
+        ${money(item.list_price_minor, currency)}</s>`}
+      ${offer?.claim && offer.off_minor > 0 && html` <span class="badge good number">
+        ${t("with_coupon", { amount: money(offer.amount_minor, currency) })}</span>`}
     </p>
-    ${step && html`<p class="price-next soft small number">${t("next_price", { time: moment(step.from_ms, show.now()), price: money(step.price_minor, currency) })}${" "}
+    ${step && html`<p class="price-next soft small number">
+      ${t("next_price", { time: moment(step.from_ms, show.now()), price: money(step.price_minor, currency) })}${" "}
       <span aria-hidden="true">(<${Countdown} show=${show} until=${step.from_ms} />)</span></p>`}`;
 }
 
 /** As the sale displays it: a number, few, or nothing. */
 export function Stock({ item }) {
   if (item.left === 0) return html`<span class="badge">${t("sold_out_badge")}</span>`;
-  if (item.left !== undefined) return html`<span class=${`badge number ${item.left <= 10 ? "warn" : ""}`}>${t("left", { n: count(item.left) })}</span>`;
+  if (item.left !== undefined) {
+    return html`<span class=${`badge number ${item.left <= 10 ? "warn" : ""}`}>${t("left", { n: count(item.left) })}</span>`;
+  }
   return item.low ? html`<span class="badge warn">${t("few_left")}</span>` : null;
 }
 
 /** What a claim is worth, in words. */
 export function worth(claim) {
   if (claim.kind === "percent") return t("percent_off", { percent: claim.percent, tenths: (100 - claim.percent) / 10 });
-  return claim.value_minor === undefined || !claim.currency ? t("coupon") : t("amount_off", { amount: money(claim.value_minor, claim.currency) });
+  if (claim.value_minor === undefined || !claim.currency) return t("coupon");
+  return t("amount_off", { amount: money(claim.value_minor, claim.currency) });
 }
 
 /** A phrase of an error's code, for whoever has to act on it. */

@@ -1,8 +1,6 @@
 // What the bag and the buy button say.
 
-import { words } from "../ui/words.js";
-
-const several = (n, one, many) => (Number(n) === 1 ? one : many);
+import { several, words } from "../ui/words.js";
 
 export const t = words({
   en: {

@@ -22,11 +22,13 @@ export function TapButton({ show, basket, sale, item }) {
   const standing = standingOf({ sale, item, tap, order, held, offer, now });
   const amount = money(offer.amount_minor, sale.currency);
   return html`<div class="tap">
-    <${Button} kind=${`${standing.kind} tap-button`} busy=${standing.busy} disabled=${standing.off} does=${() => basket.tap(sale, item, offer)}
-        aria-label=${`${t(standing.label, { amount })}: ${item.title}`}>
-      <span class="number">${t(standing.label, { amount })}${standing.label === "before" && html` <${Countdown} show=${show} until=${sale.opens_at_ms} />`}</span>
+    <${Button} kind=${`${standing.kind} tap-button`} busy=${standing.busy} disabled=${standing.off}
+        does=${() => basket.tap(sale, item, offer)} aria-label=${`${t(standing.label, { amount })}: ${item.title}`}>
+      <span class="number">${t(standing.label, { amount })}
+        ${standing.label === "before" && html` <${Countdown} show=${show} until=${sale.opens_at_ms} />`}</span>
     <//>
-    <p class=${`tap-note ${standing.note?.tone ?? ""}`} role="status" aria-live="polite">${standing.note && wordsOf(standing.note, { sale, now })}</p>
+    <p class=${`tap-note ${standing.note?.tone ?? ""}`} role="status" aria-live="polite">
+      ${standing.note && wordsOf(standing.note, { sale, now })}</p>
   </div>`;
 }
 

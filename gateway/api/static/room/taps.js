@@ -7,6 +7,7 @@
 
 import { effect, signal, untracked } from "@preact/signals-core";
 import { freshKey } from "peakgate";
+import { keepIn, keptIn } from "./kept.js";
 import { placeOf } from "./offer.js";
 
 const SLOW_MS = 1_500; // an answer that takes longer is in doubt, and the viewer is told so
@@ -201,14 +202,11 @@ export function openTaps({ show, http, orders, facts, storage, keptAs, steady, r
   // Over a reload.
 
   function keep() {
-    const kept = [...unspent.values()].slice(-MOST_KEPT);
-    try { storage?.setItem(keptAs, JSON.stringify(kept)); } catch { /* full or forbidden */ }
+    keepIn(storage, keptAs, [...unspent.values()].slice(-MOST_KEPT));
   }
 
   function remember() {
-    let kept = [];
-    try { kept = JSON.parse(storage?.getItem(keptAs) ?? "[]"); } catch { /* another's, or broken */ }
-    for (const each of kept) {
+    for (const each of keptIn(storage, keptAs)) {
       const place = placeOf(each.sale, each.sku);
       unspent.set(place, each);
       if (!each.doubtful || !each.request) continue;

@@ -17,18 +17,21 @@ export function money(minor, currency) {
   if (minor === null || minor === undefined) return "–";
   let format;
   try {
-    format = formatter(`money/${currency}`, (tag) => new Intl.NumberFormat(tag, { style: "currency", currency, currencyDisplay: "narrowSymbol" }));
+    format = formatter(`money/${currency}`,
+      (tag) => new Intl.NumberFormat(tag, { style: "currency", currency, currencyDisplay: "narrowSymbol" }));
   } catch { return `${minor} ${currency ?? ""}`; }
   return format.format(minor / 10 ** format.resolvedOptions().maximumFractionDigits);
 }
 
 export function count(n) {
-  return n === null || n === undefined ? "–" : formatter("count", (tag) => new Intl.NumberFormat(tag, { maximumFractionDigits: 1 })).format(n);
+  if (n === null || n === undefined) return "–";
+  return formatter("count", (tag) => new Intl.NumberFormat(tag, { maximumFractionDigits: 1 })).format(n);
 }
 
 /** 12,345 is 12K, or 1.2万. */
 export function compact(n) {
-  return n < 10_000 ? count(n) : formatter("compact", (tag) => new Intl.NumberFormat(tag, { notation: "compact", maximumFractionDigits: 1 })).format(n);
+  if (n < 10_000) return count(n);
+  return formatter("compact", (tag) => new Intl.NumberFormat(tag, { notation: "compact", maximumFractionDigits: 1 })).format(n);
 }
 
 export function percent(share) {
@@ -36,14 +39,17 @@ export function percent(share) {
   return formatter("percent", (tag) => new Intl.NumberFormat(tag, { style: "percent", maximumFractionDigits: 1 })).format(share);
 }
 
+const TIME_OF_DAY = { hour: "2-digit", minute: "2-digit", hour12: false };
+
 /** The time of day on this device; `at` is in ms or RFC 3339. */
 export function clockTime(at, { seconds = false } = {}) {
-  return formatter(`time/${seconds}`, (tag) => new Intl.DateTimeFormat(tag, { hour: "2-digit", minute: "2-digit", ...(seconds ? { second: "2-digit" } : {}), hour12: false })).format(new Date(at));
+  return formatter(`time/${seconds}`,
+    (tag) => new Intl.DateTimeFormat(tag, { ...TIME_OF_DAY, ...(seconds ? { second: "2-digit" } : {}) })).format(new Date(at));
 }
 
 /** Day and time. */
 export function dayTime(at) {
-  return formatter("day", (tag) => new Intl.DateTimeFormat(tag, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hour12: false })).format(new Date(at));
+  return formatter("day", (tag) => new Intl.DateTimeFormat(tag, { month: "short", day: "numeric", ...TIME_OF_DAY })).format(new Date(at));
 }
 
 const two = (n) => String(n).padStart(2, "0");

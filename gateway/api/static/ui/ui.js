@@ -35,7 +35,8 @@ export function Dialog({ open, title, onClose, children, kind = "" }) {
       onClick=${(event) => { if (event.target === element.current) close(); }}>
     ${open && html`<div class="dialog-body">
       <header class="dialog-head"><h2>${title}</h2>
-        <button class="button quiet round" type="button" aria-label=${closeWord()} onClick=${close}><${Icon} name="close" /></button></header>
+        <button class="button quiet round" type="button" aria-label=${closeWord()} onClick=${close}>
+          <${Icon} name="close" /></button></header>
       ${children}
     </div>`}
   </dialog>`;
@@ -62,7 +63,8 @@ export function Toasts() {
   return html`<div class="toasts" role="status" aria-live="polite">
     ${toasts.value.map(({ no, text, kind }) => html`<div key=${no} class=${`toast ${kind}`}>
       <span>${text}</span>
-      <button class="button quiet round" type="button" aria-label=${closeWord()} onClick=${() => dismiss(no)}><${Icon} name="close" /></button>
+      <button class="button quiet round" type="button" aria-label=${closeWord()} onClick=${() => dismiss(no)}>
+        <${Icon} name="close" /></button>
     </div>`)}
   </div>`;
 }
@@ -97,5 +99,6 @@ const PATHS = {
 };
 
 export function Icon({ name, size = 20 }) {
-  return html`<svg class="icon" width=${size} height=${size} viewBox="0 0 24 24" aria-hidden="true" focusable="false"><path d=${PATHS[name]} /></svg>`;
+  return html`<svg class="icon" width=${size} height=${size} viewBox="0 0 24 24" aria-hidden="true" focusable="false">
+    <path d=${PATHS[name]} /></svg>`;
 }

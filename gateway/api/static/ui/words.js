@@ -41,6 +41,9 @@ export function words(tables) {
   return look;
 }
 
+/** `one` or `many`, by the number; only English asks for it. */
+export const several = (n, one, many) => (Number(n) === 1 ? one : many);
+
 export function LanguageSwitch() {
   const other = language.value === "zh" ? "en" : "zh";
   return html`<button class="button quiet" type="button" lang=${other === "zh" ? "zh-CN" : "en"}
