@@ -154,7 +154,7 @@ class Stage:
         await host.start_room(room.room)
         opens_at = datetime.now(UTC)
         closes_at = opens_at + timedelta(hours=1)
-        items = items_of_a_sale(opens_at, closes_at, timedelta(minutes=5))
+        items = items_of_a_sale(opens_at, closes_at, timedelta(minutes=5), url=gateway.url)
         sale = await host.create_sale(
             title=SALE_TITLE["en"],
             room=room.room,
