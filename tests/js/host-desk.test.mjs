@@ -11,21 +11,24 @@ globalThis.navigator ??= { languages: ["en"] };
 const host = "../../gateway/api/static/host";
 const { signal } = await import("@preact/signals");
 const { openDesk } = await import(`${host}/desk.js`);
+const { perMinute } = await import(`${host}/timeline.js`);
+const { trendsOf, wayOf } = await import(`${host}/trend.js`);
 const { lastsFor, Pace } = await import(`${host}/pace.js`);
 const { blankDraft, blankStep, bodyOf, wrongIn } = await import(`${host}/sale-draft.js`);
 const { told } = await import(`${host}/told.js`);
 const { amountTyped, typedAmount } = await import(`${host}/typed-money.js`);
 
-let network, desk, says, asked;
+let network, desk, says, asked, keys;
 
-const call = async (method, path) => {
+const call = async (method, path, key) => {
   asked.push(`${method} ${path}`);
+  if (key) keys.push(key);
   const answer = says[`${method} ${path}`];
   if (answer instanceof Error) throw answer;
   if (answer === undefined) throw Object.assign(new Error("There is no such thing."), { code: "not_found" });
   return structuredClone(answer);
 };
-const http = { get: (path) => call("GET", path), post: (path) => call("POST", path), put: (path) => call("PUT", path), patch: (path) => call("PATCH", path), del: (path) => call("DELETE", path) };
+const http = { get: (path) => call("GET", path), post: (path, body, { key }) => call("POST", path, key), put: (path) => call("PUT", path), patch: (path) => call("PATCH", path), del: (path) => call("DELETE", path) };
 const item = (facts = {}) => ({ sku: "tin", title: "Tin", price_minor: 1900, limit_per_viewer: 1, stock: 100, left: 90, held: 4, paid: 6, ...facts });
 const comment = (no, facts = {}) => ({ k: "comment", comment: `cmt_${no}`, viewer: "vw_1", name: "Vera", text: `${no}`, at_ms: no, ...facts });
 
@@ -34,6 +37,7 @@ beforeEach(() => {
   network = scriptedNetwork();
   globalThis.WebSocket = function (url) { return network.connect(url); };
   asked = [];
+  keys = [];
   says = {
     "GET /v1/rooms/room_1": { room: "room_1", title: "Evening tea", state: "live", live_url: "ws://gateway/v1/rooms/room_1/live", started_at: "2023-11-14T22:00:00Z", sales: [{ sale: "sale_1" }] },
     "GET /v1/sales/sale_1": { sale: "sale_1", title: "First flush", state: "open", currency: "CNY", opens_at: "2023-11-14T22:00:00Z", closes_at: "2033-11-14T22:00:00Z", items: [item()] },
@@ -111,6 +115,56 @@ test("an act that failed is told and asked after; one without an answer is true"
   assert.equal(await desk.act("POST", "/v1/sales/sale_1/pause", undefined, { failed: () => "" }), null);
   await settled();
   assert.equal(countOf("GET /v1/sales/sale_1"), before + 1);
+});
+
+test("an act that may have been done keeps its key until it is answered", async () => {
+  await inRoom();
+  const drop = (for_s) => desk.act("POST", "/v1/coupons/cpn_1/drop", { room: "room_1", for_s }, { failed: () => "" });
+  const fails = (code, facts) => { says["POST /v1/coupons/cpn_1/drop"] = Object.assign(new Error(code), { code, ...facts }); };
+  fails("offline", { isDoubtful: true });
+  await drop(60);
+  fails("rate_limited", { retryable: true }); // was not looked at
+  await drop(60);
+  await drop(30); // another act
+  says["POST /v1/coupons/cpn_1/drop"] = { coupon: "cpn_1" };
+  await drop(60);
+  await drop(60);
+  const [first, second, other, answered, anew] = keys;
+  assert.deepEqual([second, answered], [first, first]);
+  assert.equal(new Set([first, other, anew]).size, 3);
+});
+
+test("what is pressed again while it runs is sent once", async () => {
+  await inRoom();
+  says["POST /v1/rooms/room_1/announcements"] = { text: "Tea" };
+  const announce = () => desk.act("POST", "/v1/rooms/room_1/announcements", { text: "Tea" });
+  assert.deepEqual(await Promise.all([announce(), announce()]), [{ text: "Tea" }, { text: "Tea" }]);
+  assert.equal(keys.length, 1);
+});
+
+test("the trend is the gateway's, and the worst is marked when both ten minutes are whole", async () => {
+  const pair = (last, before) => ({ last, before });
+  const figures = { viewers_avg: pair(90, 100), comments: pair(40, 40), orders_placed: pair(20, 30), orders_paid: pair(2, 4), gmv_placed_minor: pair(4000, 0),
+    gmv_paid_minor: pair(0, 0), payment_rate: pair(null, 0.5), orders_per_entry: pair(0.3, 0.2) };
+  says["GET /v1/rooms/room_1/trend"] = { span_s: 600, last_s: 600, before_s: 600, complete: true, figures };
+  await inRoom();
+  const trends = trendsOf(desk.trend.value);
+  assert.deepEqual([...trends].map(([name, trend]) => [name, wayOf(trend)]), [
+    ["viewers_now", "down"], ["comments", "steady"], ["orders_placed", "down"], ["orders_paid", "down"], ["gmv_placed_minor", "up"], ["orders_per_entry", "up"],
+  ]);
+  // Paid orders fell more, and were too few to tell.
+  assert.deepEqual([...trends].filter(([, { isWorst }]) => isWorst).map(([name]) => name), ["orders_placed"]);
+  const early = trendsOf({ ...desk.trend.value, before_s: 300, complete: false });
+  assert.ok([...early.values()].every(({ isWhole, isWorst, change }) => !isWhole && !isWorst && change === null));
+  assert.equal(trendsOf({ ...desk.trend.value, last_s: 300, complete: false }).size, 0);
+});
+
+test("how many there were in a minute is not made larger by a show that is young", () => {
+  const bucket = (s, comments_per_s) => ({ at: new Date(s * 1000).toISOString(), comments_per_s });
+  const report = { bucket_s: 5, at: new Date(12_000).toISOString(), timeline: [bucket(0, 0.2), bucket(5, 0.4), bucket(10, 0)] };
+  assert.equal(perMinute(report, "comments_per_s"), 3);
+  assert.equal(perMinute({ ...report, ended_at: report.at }, "comments_per_s"), 15);
+  assert.equal(perMinute(null, "comments_per_s"), null);
 });
 
 test("leaving a room forgets it, and what still comes of it is not taken up", async () => {

@@ -20,7 +20,6 @@ export const t = words({
     slow_mode_s: "slow mode", slowOff: "off", seconds: "{n} s", comments: "comments", on: "on", off: "off", title: "title",
     starts_at: "start", stream_url: "stream", notice: "notice",
     stock_display: "stock display", exact: "exact", low: "only when low", hidden: "hidden", stock: "stock", price: "price",
-   
     until: "until {time}", fromRoom: "from the room", fromShop: "from the whole shop", ofShop: "{word} (whole shop)",
     claimable: "claimed until", heldFrom: "{hold}, opens {time}", named: "{name}:", noPlan: "no plan", step: "from {time} {price}",
     commentBy: "{name}: {text}", unpinned: "the pin went with it", order: "order", source: "source", guide: "guide", referrer: "referrer",

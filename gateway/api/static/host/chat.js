@@ -62,7 +62,10 @@ function Words({ people }) {
     if (text && await people.banWord(text, isShopWide.value)) word.value = "";
   };
   const idOf = (each) => `chat/word/${each.word}`;
-  const allow = (each) => later(idOf(each), t("allowing", { word: each.word }), () => people.allowWord(each));
+  const allow = (each) => {
+    const where = people.address("words", each.word);
+    later(idOf(each), t("allowing", { word: each.word }), () => people.allowWord(where, each));
+  };
   return html`<${Part} title=${t("words")} count=${words.length} isMore=${people.words.next.value} open>
     <form class="stack tight" onSubmit=${(event) => { event.preventDefault(); void add(); }}>
       <div class="row"><input class="input grow word-input" maxlength=${LONGEST_WORD}

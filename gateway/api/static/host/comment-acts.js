@@ -22,8 +22,9 @@ export function actsOn(desk, comment) {
   const people = peopleOf(desk), name = shownName(comment), standing = people.standing.value.get(comment.viewer);
   const isPinned = desk.pin.value?.comment === comment.comment;
   const all = addressOf(desk, `viewers/${encodeURIComponent(comment.viewer)}/comments`);
+  const whereBanned = people.address("bans", comment.viewer);
   const ban = (shop_wide) => later(`comment/ban/${comment.viewer}`, t(shop_wide ? "banningShop" : "banning", { name }),
-    () => people.ban(comment, shop_wide, t("wasBanned", { name })));
+    () => people.ban(whereBanned, shop_wide, t("wasBanned", { name })));
   return [
     isPinned ? { text: t("unpin"), does: () => desk.act("DELETE", addressOf(desk, "pin")) }
       : !comment.gone && { text: t("pin"),

@@ -104,20 +104,22 @@ function row(comment, { isAsked, standing, isPinned }) {
 
 /** The host's own word in the room. */
 function Say({ desk }) {
-  const text = useSignal(""), client = desk.client.value;
+  const text = useSignal(""), busy = useSignal(false), client = desk.client.value;
   const isLive = desk.room.value?.state === "live" && client;
   const say = async () => {
     const said = text.value.trim();
-    if (!said) return;
+    if (!said || busy.value) return;
+    busy.value = true;
     try {
       const { outcome, retry_after_ms } = await client.comment(said);
-      if (outcome === "posted") text.value = "";
+      if (outcome === "posted") { if (text.value.trim() === said) text.value = ""; }
       else toast(t(`say_${outcome}`, { s: Math.ceil((retry_after_ms ?? 0) / 1000) }), "bad");
-    } catch (error) { toast(explain(error), "bad"); }
+    } catch (error) { toast(explain(error), "bad"); } finally { busy.value = false; }
   };
   return html`<form class="row say" onSubmit=${(event) => { event.preventDefault(); void say(); }}>
     <input class="input grow" maxlength=${LONGEST} placeholder=${t("sayAs")} aria-label=${t("sayAs")} disabled=${!isLive}
       value=${text.value} onInput=${(event) => { text.value = event.target.value; }} />
-    <${Button} does=${say} disabled=${!isLive || !text.value.trim()} aria-label=${t("say")}><${Icon} name="send" size=${18} /><//>
+    <${Button} does=${say} busy=${busy.value} disabled=${!isLive || !text.value.trim()} aria-label=${t("say")}>
+      <${Icon} name="send" size=${18} /><//>
   </form>`;
 }

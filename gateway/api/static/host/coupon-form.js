@@ -21,7 +21,7 @@ export function CouponForm({ desk, onMade }) {
     threshold_minor: "", copies: "100", limit_per_viewer: "1", opens: "drop", claim_from: typedTime(desk.now()), claim_until: "",
     valid_until: typedTime(desk.now() + WEEK_MS), room: true, sales: [],
   });
-  const { errors, busy, send } = useSending({ known: (field) => FIELDS.has(field) });
+  const { errors, busy, send } = useSending({ makes: `coupon in ${desk.room.value?.room}`, known: (field) => FIELDS.has(field) });
   const typed = draft.value;
   const set = (changes) => {
     draft.value = { ...typed, ...changes };

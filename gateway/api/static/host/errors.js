@@ -5,7 +5,9 @@ import { told } from "./told.js";
 
 export const t = words({
   en: {
-    offline: "There is no answer from the gateway. Nothing may have happened; look before you repeat it.",
+    offline: "There is no answer from the gateway. Trying the same again does nothing twice.",
+    no_answer: "There is no answer from the gateway. Look whether it was said before you repeat it.",
+    away: "This page is not connected to the room.",
     unauthorized: "Your sign-in has ended. Open the link from your shop again.",
     forbidden: "Your sign-in may not do this.",
     not_found: "It is not there any more.", no_room: "There is no such room in this shop.",
@@ -15,7 +17,7 @@ export const t = words({
     rate_limited: "Too many in a short time. Wait a moment.",
     overloaded: "The gateway has too much to do at once. Nothing happened; try again in a moment.",
     unavailable: "The gateway cannot do it just now. Nothing happened; try again in a moment.",
-    outcome_unknown: "It is not known whether it was done. Look at the state before you repeat it.",
+    outcome_unknown: "It is not known whether it was done. Trying the same again does nothing twice.",
     internal: "Something went wrong at the gateway. Look at the state before you repeat it.",
     too_large: "This is too long.",
     invalid: "A value is not allowed: {detail}",
@@ -24,7 +26,9 @@ export const t = words({
     not_confirmed: "The order is not confirmed yet. Try again in a moment.",
   },
   zh: {
-    offline: "网关没有应答，操作可能没有生效。请先查看当前状态，再决定是否重试。",
+    offline: "网关没有应答。可以再试一次，同一操作不会重复执行。",
+    no_answer: "网关没有应答。重新发送前，请先确认是否已经发出。",
+    away: "本页未连接到直播间。",
     unauthorized: "登录已失效，请从店铺后台重新打开链接。",
     forbidden: "当前身份没有这个权限。",
     not_found: "对象已不存在。", no_room: "本店没有这个直播间。",
@@ -34,7 +38,7 @@ export const t = words({
     rate_limited: "操作太频繁，请稍等片刻。",
     overloaded: "网关繁忙，操作没有生效，请稍后再试。",
     unavailable: "网关暂时无法处理，操作没有生效，请稍后再试。",
-    outcome_unknown: "无法确定操作是否成功，请先查看当前状态再重试。",
+    outcome_unknown: "无法确定操作是否成功。可以再试一次，同一操作不会重复执行。",
     internal: "网关出错，请先查看当前状态再重试。",
     too_large: "内容过长。",
     invalid: "填写有误：{detail}",

@@ -29,10 +29,13 @@ export function Feed({ desk }) {
     <ul class="feed-list" tabindex="0" aria-label=${t("feed")} ...${hovered}>
       ${orders.value.map((order) => html`<${FedOrder} key=${order.order} desk=${desk} order=${order}
         title=${titleOf(order, facts.value)} by=${payBy(order, facts.value)} />`)}</ul>
-    ${orders.value.length === 0 && html`<p class="soft">${t(kind.value === "all" ? "noOrders" : "noOrdersOfKind")}</p>`}
-    ${desk.feedMissed?.value > 0 && html`<p class="soft small">${t("feedMissed", { n: count(desk.feedMissed.value) })}</p>`}
+    ${orders.value.length === 0 && html`<p class="soft">${t(emptyWord(desk, kind.value))}</p>`}
+    ${desk.feedMissed.value > 0 && html`<p class="soft small">${t("feedMissed", { n: count(desk.feedMissed.value) })}</p>`}
   </section>`;
 }
+
+/** The socket of a show that is over has ended, and with it the feed. */
+const emptyWord = (desk, kind) => (kind !== "all" ? "noOrdersOfKind" : desk.room.value?.state === "ended" ? "noOrdersOver" : "noOrders");
 
 /** By sale what the feed does not say: titles, and how long one has to pay. */
 const factsOf = (sales) => new Map(sales.map((sale) => [sale.sale,

@@ -1,35 +1,27 @@
 // The key figures of the show, each with how it has gone and with what it is made of.
 
 import { html, useComputed, useSignal, Icon } from "../ui/ui.js";
-import { compact, count, duration, money, percent } from "../ui/format.js";
+import { clockTime, compact, count, duration, money, percent } from "../ui/format.js";
 import { t } from "./figure-words.js";
-import { pastOf } from "./past.js";
-import { pointsOf } from "./timeline.js";
-import { trendsOf, wayOf } from "./trend.js";
-
-const MINUTE_MS = 60_000, TRENDS_EVERY_MS = 5_000;
+import { perMinute } from "./timeline.js";
+import { TRENDED, trendsOf, wayOf } from "./trend.js";
 
 export function Figures({ desk }) {
-  const past = pastOf(desk), shown = useSignal(null);
+  const shown = useSignal(null);
   const isLive = desk.room.value?.state === "live";
-  // Trends move slowly; the numbers themselves are drawn as they come.
-  const slow = useComputed(() => Math.floor(desk.second.value / TRENDS_EVERY_MS));
-  const points = useComputed(() => {
-    void slow.value;
-    return pointsOf(desk.report.value, past.seconds, desk.room.value?.state === "live" && desk.link.value === "open" ? desk.now() : null);
-  });
-  const trends = useComputed(() => (desk.room.value?.state === "live"
-    ? trendsOf({ points: points.value, samples: past.samples.value, now: desk.now() })
-    : new Map()));
+  const trends = useComputed(() => trendsOf(desk.trend.value));
   const figures = desk.figures.value;
   if (!figures) return html`<section class="card panel" aria-label=${t("figures")}>
     <p class="soft" aria-busy="true">${t("figuresComing")}</p></section>`;
-  const open = shown.value, viewers = isLive ? desk.viewers.value : null;
+  const open = shown.value, viewers = isLive ? desk.viewers.value : null, currency = desk.trend.value?.currency;
+  const isOld = isLive && desk.link.value !== "open";
   return html`<section class="panel figures" aria-label=${t("figures")}>
-    <ul class="figure-strip">${figuresOf(figures, viewers, points.value, isLive ? desk.now() : null).map((each) => html`<${Figure}
-      key=${each.name} ...${each} trend=${trends.value.get(each.name)} currency=${figures.currency} isOpen=${open === each.name}
+    ${isOld && html`<p class="note warn small">${t("figuresOld", { time: clockTime(figures.at_ms, { seconds: true }) })}</p>`}
+    <ul class="figure-strip">${figuresOf(figures, viewers, desk.report.value).map((each) => html`<${Figure}
+      key=${each.name} ...${each} trend=${trends.value.get(each.name)} currency=${currency} isOpen=${open === each.name}
       onOpen=${() => { shown.value = open === each.name ? null : each.name; }} />`)}</ul>
-    ${open && html`<${About} name=${open} figures=${figures} trend=${trends.value.get(open)} isLive=${isLive} />`}
+    ${open && html`<${About} name=${open} figures=${figures} trend=${trends.value.get(open)} currency=${currency}
+      isLive=${isLive} />`}
     ${figures.other_currencies?.length > 0 && html`<p class="soft small">
       ${t("otherCurrencies", { list: others(figures.other_currencies) })}</p>`}
   </section>`;
@@ -39,26 +31,27 @@ const others = (all) => all.map((each) => `${money(each.gmv_paid_minor, each.cur
 
 /** Which error stands behind which figure; the others are the ledger's own. */
 const ERRORS = {
-  viewers_now: "now", comments: "half", watch_avg_s: "watch",
+  viewers_now: "now", comments: "report", watch_avg_s: "watch",
   orders_per_entry: "visits", ordering_viewers_per_shop_viewer: "visits", orders_per_visit: "visits",
 };
 
 /** What a figure is, how far it may be off, and how it has gone. */
-function About({ name, figures, trend, isLive }) {
+function About({ name, figures, trend, currency, isLive }) {
   const { visits_lag_s: visits, watch_lag_s: watch, cut_sockets, missed_visits } = figures.error;
   const facts = { visits, watch, cut: count(cut_sockets), missed: count(missed_visits) };
   return html`<div class="note figure-about" role="status"><p><b>${t(`figure_${name}`)}</b>: ${t(`is_${name}`)}</p>
     <p class="small">${t(`error_${ERRORS[name] ?? "exact"}`, facts)}</p>
-    ${(trend || isLive) && html`<p class="small">${trend ? said(name, trend, figures.currency) : t("noTrend")}</p>`}</div>`;
+    ${isLive && html`<p class="small">${trend ? said(name, trend, currency) : t(TRENDED.has(name) ? "noTrend" : "neverTrend")}</p>`}
+  </div>`;
 }
 
-function figuresOf(figures, viewers, points, now) {
+function figuresOf(figures, viewers, report) {
   const { currency } = figures;
   const each = (name, value, beside) => ({ name, value, beside });
   return [
     each("viewers_now", count(viewers ?? figures.viewers_now ?? 0), t("peakOf", { n: count(figures.viewers_peak ?? 0) })),
-    each("comments", count(perMinute(points.comments, points, now)), t("inAll", { n: compact(figures.comments) })),
-    each("orders_placed", count(figures.orders_placed), t("perMinute", { n: count(perMinute(points.orders, points, now)) })),
+    each("comments", count(perMinute(report, "comments_per_s")), t("inAll", { n: compact(figures.comments) })),
+    each("orders_placed", count(figures.orders_placed), t("perMinute", { n: count(perMinute(report, "orders_per_s")) })),
     each("orders_paid", count(figures.orders_paid), t("expiredOf", { n: count(figures.orders_expired) })),
     each("gmv_placed_minor", money(figures.gmv_placed_minor, currency)),
     each("gmv_paid_minor", money(figures.gmv_paid_minor, currency),
@@ -74,12 +67,6 @@ function figuresOf(figures, viewers, points, now) {
   ];
 }
 
-/** Over the last minute, or as much of it as there was; of a show that is over, the mean of it all. */
-function perMinute(rates, { at, width_ms }, now) {
-  const last = rates.filter((rate, index) => rate !== null && (now === null || at[index] + width_ms > now - MINUTE_MS));
-  return last.length ? Math.round((last.reduce((sum, rate) => sum + rate, 0) / last.length) * 60) : 0;
-}
-
 function Figure({ name, value, beside, trend, currency, isOpen, onOpen }) {
   return html`<li class=${`figure ${trend?.isWorst ? "worst" : ""}`}>
     <button type="button" class="figure-name" aria-expanded=${isOpen ? "true" : "false"} title=${t(`is_${name}`)}
@@ -93,18 +80,21 @@ function Figure({ name, value, beside, trend, currency, isOpen, onOpen }) {
 
 const ARROWS = { up: "▲", down: "▼", steady: "▬" };
 
+/** An arrow where both ten minutes are whole; else what the last ones were. */
 function Trend({ name, trend, currency }) {
   if (!trend) return null;
-  const way = wayOf(trend), looks = { up: "good", down: "bad", steady: "" }[way];
+  const way = trend.isWhole ? wayOf(trend) : "", looks = { up: "good", down: "bad" }[way] ?? "";
+  const change = trend.change === null ? t("fromNothing") : percent(Math.abs(trend.change));
   return html`<span class=${`trend ${looks}`} title=${said(name, trend, currency)}>
-    <span aria-hidden="true">${ARROWS[way]} ${trend.change === null ? t("fromNothing") : percent(Math.abs(trend.change))}</span>
+    <span aria-hidden="true">${way ? `${ARROWS[way]} ${change}` : t("inTen", { n: shownAs(name, currency)(trend.last) })}</span>
     <span class="visually-hidden">${said(name, trend, currency)}</span></span>`;
 }
 
+const shownAs = (name, currency) => (name.endsWith("_minor") ? (n) => money(n, currency)
+  : /rate|_per_/.test(name) ? percent : (n) => count(Math.round(n)));
+
 /** The trend as a sentence: what was, what is. */
-function said(name, trend, currency) {
-  const shown = name.endsWith("_minor") ? (n) => money(Math.round(n), currency) : name === "watch_avg_s" ? (n) => duration(n * 1000)
-    : /rate|share|_per_/.test(name) ? percent : (n) => count(Math.round(n));
-  return t(name === "watch_avg_s" || name === "ordering_viewers_per_shop_viewer" ? "trendStands" : "trendIs",
-    { now: shown(trend.now), before: shown(trend.before) });
+function said(name, { last, before, isWhole }, currency) {
+  const shown = shownAs(name, currency), facts = { last: shown(last), before: isWhole ? shown(before) : "" };
+  return t(!isWhole ? "trendSoFar" : name === "viewers_now" ? "trendOfMean" : "trendIs", facts);
 }

@@ -41,8 +41,9 @@ function Timer({ desk }) {
   return told && html`<span class=${`fact number ${told.late ? "late" : ""}`}><${Icon} name="clock" size=${16} />${told.text}</span>`;
 }
 
+/** Nothing while this page does not hear it: an old number looks like a new one. */
 function Watching({ desk }) {
-  if (desk.viewers.value === null || desk.room.value.state === "ended") return null;
+  if (desk.viewers.value === null || desk.link.value !== "open") return null;
   return html`<span class="fact number"><${Icon} name="eye" size=${16} />${t("watching", { n: count(desk.viewers.value) })}</span>`;
 }
 

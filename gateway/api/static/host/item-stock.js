@@ -10,8 +10,8 @@ const QUICK = [1, 10, 50, 100];
 
 export function ItemStock({ desk, sale, item, done }) {
   const draft = useSignal({ way: "add", units: "", reason: "" }), value = draft.value;
-  const { errors, busy, send } = useSending({ known: (field) => field === "add" || field === "reason" });
   const address = `/v1/sales/${encodeURIComponent(sale.sale)}/items/${encodeURIComponent(item.sku)}/stock`;
+  const { errors, busy, send } = useSending({ makes: `stock at ${address}`, known: (field) => field === "add" || field === "reason" });
   const put = (facts) => { draft.value = { ...draft.value, ...facts }; };
   const units = /^\d{1,9}$/.test(value.units.trim()) ? Number(value.units) : 0;
   const submit = async (event) => {

@@ -7,7 +7,7 @@ export const t = words({
     stock: "Stock", left: "Left", held: "Held", paid: "Paid",
     heldWhy: "Held: ordered and confirmed, not paid yet. They are free again when nobody pays.",
     barSays: "{paid} paid, {held} held, {left} left of {stock}",
-    paceNone: "No sales in the last minute", paceNoneSoFar: "No sales in the last {span}", paceMeasuring: "Measuring the pace…",
+    paceNone: "No change in the last {span}", paceBack: "{n} came back in the last {span}", paceMeasuring: "Measuring the pace…",
     paceLeft: "About {time} left", paceRate: "{n} a minute",
     soldOut: "Nothing left",
     soldOutHeld: ({ n }) => (n === 1 ? "Nothing left; one held unit may return" : `Nothing left; ${n} held units may return`),
@@ -37,7 +37,8 @@ export const t = words({
   zh: {
     stock: "库存", left: "可售", held: "已锁定", paid: "已付", heldWhy: "已锁定：已下单确认但未付款，超时未付会释放。",
     barSays: "共 {stock} 件：已付 {paid}，已锁定 {held}，可售 {left}",
-    paceNone: "最近一分钟没有成交", paceNoneSoFar: "最近 {span} 没有成交", paceMeasuring: "正在统计速度…", paceLeft: "预计 {time}后售罄", paceRate: "每分钟 {n} 件",
+    paceNone: "最近 {span} 没有变化", paceBack: "最近 {span} 退回 {n} 件",
+    paceMeasuring: "正在统计速度…", paceLeft: "预计 {time}后售罄", paceRate: "每分钟 {n} 件",
     soldOut: "已售罄", soldOutHeld: ({ n }) => `已无可售，${n} 件锁定中可能释放`, counting: "暂时读不到库存计数",
     explain: "开始讲解", explaining: "讲解中", explained: "已置顶给观众。", unpin: "结束讲解", unpinned: "已取消置顶。",
     priceAct: "改价", stockAct: "库存", planned: "价格计划", from: "{time} 起", limit: "限购 {n} 件",

@@ -60,8 +60,9 @@ function Outlook({ desk, sale, item }) {
   const pace = desk.pace.value.get(`${sale.sale}/${item.sku}`), lasts = lastsFor(item.left, pace);
   if (!pace) return html`<p class="item-outlook soft small">${t("paceMeasuring")}</p>`;
   if (lasts === null) {
-    const none = pace.over_ms >= 55_000 ? t("paceNone") : t("paceNoneSoFar", { span: duration(pace.over_ms) });
-    return html`<p class="item-outlook soft small">${none}</p>`;
+    const span = duration(pace.over_ms);
+    return html`<p class="item-outlook soft small">
+      ${pace.units < 0 ? t("paceBack", { n: count(-pace.units), span }) : t("paceNone", { span })}</p>`;
   }
   return html`<p class=${`item-outlook small number ${lasts < 60_000 ? "hurry" : ""}`}>${t("paceLeft", { time: duration(lasts) })}
     <span class="soft"> · ${t("paceRate", { n: count((pace.units * 60_000) / pace.over_ms) })}</span></p>`;

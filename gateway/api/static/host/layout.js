@@ -29,50 +29,53 @@ export function Layout({ desk }) {
   return isDesk.value ? html`<${OnDesk} desk=${desk} />` : html`<${OnPhone} desk=${desk} />`;
 }
 
-const SIDE = { coupons: Coupons, announce: Announce, chat: Chat, pickup: Pickup, acts: Acts, report: Report };
-const TITLES = {
-  coupons: "tabCoupons", announce: "tabAnnounce", chat: "tabChat", pickup: "tabPickup", acts: "tabActs", report: "tabReport",
+const Going = ({ desk }) => html`<div class="stack"><${Figures} desk=${desk} /><${Chart} desk=${desk} /></div>`;
+const Outcome = ({ desk }) => html`<div class="stack"><${Figures} desk=${desk} /><${Report} desk=${desk} /></div>`;
+
+/** By name the word and the panel of a tab. */
+const PANELS = {
+  sales: ["tabSales", Sales], comments: ["tabComments", Comments], feed: ["tabOrders", Feed], figures: ["tabFigures", Going],
+  coupons: ["tabCoupons", Coupons], announce: ["tabAnnounce", Announce], chat: ["tabChat", Chat], pickup: ["tabPickup", Pickup],
+  acts: ["tabActs", Acts], report: ["tabReport", Report], outcome: ["tabReport", Outcome], more: ["tabMore", null],
 };
+const SIDE = ["coupons", "announce", "chat", "pickup", "acts", "report"];
+// When the show is over its report stands where there is most room, and what went on before it beside it.
+const SIDE_AFTER = ["pickup", "feed", "comments", "coupons", "chat", "acts"];
+const PHONE = ["sales", "comments", "feed", "figures", "more"], PHONE_AFTER = ["outcome", "sales", "comments", "feed", "more"];
+const MORE_AFTER = ["pickup", "coupons", "chat", "acts"];
 
 function OnDesk({ desk }) {
-  const side = useSignal("coupons"), isOver = desk.room.value.state === "ended";
-  useEffect(() => { if (isOver) side.value = "report"; }, [isOver]);
-  const Side = SIDE[side.value];
-  return html`<div class="desk-grid">
+  const isOver = desk.room.value.state === "ended";
+  return html`<div class=${`desk-grid ${isOver ? "over" : ""}`}>
     <div class="area-figures"><${Figures} desk=${desk} /></div>
     <div class="area-sales scrolls"><${Sales} desk=${desk} /></div>
-    <div class="area-middle">
+    <div class="area-middle">${isOver ? html`<div class="area-report scrolls" tabindex="0"><${Report} desk=${desk} /></div>` : html`
       <div class="area-chart"><${Chart} desk=${desk} /></div>
-      <div class="area-side">
-        <${Tabs} label=${t("panels")} of=${Object.keys(SIDE).map((name) => [name, t(TITLES[name])])} chosen=${side} panel="side-panel" />
-        <div class="scrolls" id="side-panel" role="tabpanel" aria-label=${t(TITLES[side.value])} tabindex="0"><${Side} desk=${desk} /></div>
-      </div>
-    </div>
-    <div class="area-talk">
+      <${Side} desk=${desk} of=${SIDE} />`}</div>
+    <div class="area-talk">${isOver ? html`<${Side} desk=${desk} of=${SIDE_AFTER} />` : html`
       <div class="area-comments"><${Comments} desk=${desk} /></div>
-      <div class="area-feed"><${Feed} desk=${desk} /></div>
-    </div>
+      <div class="area-feed"><${Feed} desk=${desk} /></div>`}</div>
   </div>`;
 }
 
-const PHONE = [["sales", "tabSales"], ["comments", "tabComments"], ["feed", "tabOrders"], ["figures", "tabFigures"], ["more", "tabMore"]];
-
 function OnPhone({ desk }) {
-  const tab = useSignal(desk.room.value.state === "ended" ? "figures" : "sales"), side = useSignal("coupons");
-  const Side = SIDE[side.value];
-  return html`<div class="phone">
-    <div class="phone-panel" id="phone-panel" role="tabpanel" aria-label=${t(PHONE.find(([name]) => name === tab.value)[1])} tabindex="0">
-      ${tab.value === "sales" && html`<${Sales} desk=${desk} />`}
-      ${tab.value === "comments" && html`<${Comments} desk=${desk} />`}
-      ${tab.value === "feed" && html`<${Feed} desk=${desk} />`}
-      ${tab.value === "figures" && html`<div class="stack"><${Figures} desk=${desk} /><${Chart} desk=${desk} /></div>`}
-      ${tab.value === "more" && html`
-        <${Tabs} label=${t("panels")} of=${Object.keys(SIDE).map((name) => [name, t(TITLES[name])])} chosen=${side} panel="side-panel" />
-        <div id="side-panel" role="tabpanel" aria-label=${t(TITLES[side.value])} tabindex="0"><${Side} desk=${desk} /></div>
-        <div class="phone-me"><${Me} desk=${desk} /></div>`}
-    </div>
-    <${Tabs} label=${t("panels")} kind="phone-tabs" of=${PHONE.map(([name, word]) => [name, t(word)])} chosen=${tab} panel="phone-panel" />
-  </div>`;
+  const isOver = desk.room.value.state === "ended";
+  return html`<div class="phone"><${Panels} key=${isOver} desk=${desk} of=${isOver ? PHONE_AFTER : PHONE} id="phone-panel"
+    more=${isOver ? MORE_AFTER : SIDE} /></div>`;
+}
+
+const Side = ({ desk, of }) => html`<div class="area-side"><${Panels} desk=${desk} of=${of} id="side-panel" /></div>`;
+
+/** One panel at a time, and the tabs to choose it by; the thumb finds those of a phone below, and under `more` the others. */
+function Panels({ desk, of, id, more = null }) {
+  const chosen = useSignal(of[0]), [word, Panel] = PANELS[chosen.value];
+  const tabs = html`<${Tabs} label=${t("panels")} kind=${more ? "phone-tabs" : ""} of=${of.map((name) => [name, t(PANELS[name][0])])}
+    chosen=${chosen} panel=${id} />`;
+  return html`${!more && tabs}
+    <div class=${more ? "phone-panel" : "scrolls"} id=${id} role="tabpanel" aria-label=${t(word)} tabindex="0">
+      ${Panel ? html`<${Panel} desk=${desk} />` : html`<${Panels} desk=${desk} of=${more} id="side-panel" />
+        <div class="phone-me"><${Me} desk=${desk} /></div>`}</div>
+    ${more && tabs}`;
 }
 
 /** Tabs as the keyboard knows them: arrows go from one to the next, and each shows what it names. */

@@ -5,7 +5,7 @@ import { clockTime, count, duration } from "../ui/format.js";
 import { language, words } from "../ui/words.js";
 import { told } from "./told.js";
 
-const EVERY_MS = 10_000, STALE_MS = 45_000, AUDIT_OLD_MS = 180_000, MOST_SALES = 8;
+const EVERY_MS = 10_000, STALE_MS = 45_000, AUDIT_OLD_MS = 180_000, MOST_SALES = 20;
 
 export const t = words({
   en: {
@@ -40,13 +40,12 @@ export const t = words({
 const LOOKS = { good: "check", waiting: "clock", stale: "warn", bad: "close", none: "clock" };
 const WORST = ["none", "good", "waiting", "stale", "bad"];
 
-/** How one sale stands: `found` is `{reading, heard_ms}`, of which the first is null where it was never read. */
-function stateOf(found, now) {
-  if (!found?.reading) return "waiting";
-  if (found.reading.holds === false) return "bad";
-  if (now - found.heard_ms > STALE_MS) return "stale";
-  if (found.reading.holds === null) return "waiting";
-  return now - Date.parse(found.reading.audited_at) > AUDIT_OLD_MS && !found.isClosed ? "stale" : "good";
+/** How a sale stands: `found` is `{reading, heard_ms}`; before the first is read `heard_ms` is since when it is asked for. */
+function stateOf(sale, found, now) {
+  if (found?.reading?.holds === false) return "bad";
+  if (found && now - found.heard_ms > STALE_MS) return "stale";
+  if (typeof found?.reading?.holds !== "boolean") return "waiting";
+  return now - Date.parse(found.reading.audited_at) > AUDIT_OLD_MS && sale.state !== "closed" ? "stale" : "good";
 }
 
 export function Light({ desk }) {
@@ -57,20 +56,22 @@ export function Light({ desk }) {
   const names = sales.map((sale) => sale.sale).join();
   useEffect(() => {
     let isOn = true;
-    const ask = () => Promise.all(sales.map(async ({ sale, state }) => {
+    const put = (sale, found) => { readings.value = new Map([...readings.value, [sale, found]]); };
+    const ask = () => Promise.all(sales.map(async ({ sale }) => {
       try {
         const reading = await desk.http.get(`/v1/sales/${encodeURIComponent(sale)}/invariant`);
-        if (isOn) readings.value = new Map([...readings.value, [sale, { reading, heard_ms: desk.now(), isClosed: state === "closed" }]]);
+        if (isOn) put(sale, { reading, heard_ms: desk.now() });
       } catch { /* the light grows stale */ }
     }));
-    readings.value = new Map([...readings.value].filter(([sale]) => names.includes(sale)));
+    const had = readings.peek(), since = { reading: null, heard_ms: desk.now() };
+    readings.value = new Map(sales.map(({ sale }) => [sale, had.get(sale) ?? since]));
     void ask();
     const timer = setInterval(ask, EVERY_MS);
     return () => { isOn = false; clearInterval(timer); };
   }, [names]);
   // Once in five seconds is often enough for what grows stale in minutes.
   const now = Math.floor(desk.second.value / 5_000) * 5_000;
-  const states = sales.map((sale) => stateOf(readings.value.get(sale.sale), now));
+  const states = sales.map((sale) => stateOf(sale, readings.value.get(sale.sale), now));
   const worst = states.reduce((one, other) => (WORST.indexOf(other) > WORST.indexOf(one) ? other : one), "none");
   return html`<button type="button" class=${`light light-${worst}`} aria-haspopup="dialog" onClick=${() => { open.value = true; }}>
       <span class="light-mark"><${Icon} name=${LOOKS[worst]} size=${14} /></span><span role="status">${t(worst)}</span></button>
@@ -88,7 +89,7 @@ function Terms({ sale, state, found, now }) {
   const auditedWhen = audited && t("audited", { ago, time: clockTime(audited, { seconds: true }) });
   const behind = reading?.behind ? t("behind", { n: reading.behind }) : reading?.behind === 0 && t("settled");
   const whyNot = reading?.why_not && t("why", { why: told(reading.why_not, language.value).text });
-  const isUnheard = found && now - found.heard_ms > STALE_MS;
+  const isUnheard = now - (found?.heard_ms ?? now) > STALE_MS;
   const staleWhy = isUnheard ? t("staleLong", { time: clockTime(found.heard_ms) }) : t("oldAudit", { ago });
   return html`<section class="stack tight">
     <div class="spread"><h3>${sale.title}</h3><span class=${`light still light-${state}`}><span class="light-mark"><${Icon}

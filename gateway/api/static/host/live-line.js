@@ -113,9 +113,11 @@ export class LiveLine {
     for (const order of orders) latest.set(order.order, order);
     batch(() => {
       this.feedMissed.value += more;
-      this.feed.value = [...latest.values()].sort((one, other) => other.created_at_ms - one.created_at_ms).slice(0, MOST_ORDERS);
+      this.feed.value = [...latest.values()].sort(newestFirst).slice(0, MOST_ORDERS);
     });
   }
 }
 
+/** Of orders of one millisecond the ids say which came later. */
+const newestFirst = (one, other) => other.created_at_ms - one.created_at_ms || (one.order < other.order ? 1 : -1);
 const plain = ({ k: _, ...comment }) => comment;

@@ -24,8 +24,11 @@ function refused() {
 const roomOfAddress = () => new URLSearchParams(location.search).get("room");
 
 async function choose(room) {
-  const found = await desk.value.choose(room);
-  const wanted = found ? `?room=${encodeURIComponent(found.room)}` : "";
+  const asked = desk.value;
+  await asked.choose(room);
+  if (asked.isChoosing()) return; // another one was chosen meanwhile
+  const found = asked.room.value, wanted = found ? `?room=${encodeURIComponent(found.room)}` : "";
+  if (room && !found) return; // a reload tries it again
   if (location.search !== wanted) history.pushState(null, "", location.pathname + wanted);
 }
 

@@ -1,18 +1,11 @@
-// What this page has seen of a show itself: the figures of the last twenty minutes, and the seconds since the last report.
-//
-// The gateway's report has the whole past of viewers, comments and orders, but of the other figures only where they stand now.
-// How those have gone is known as far back as this tab has looked; a reload forgets nothing of it.
+// What this page has heard since the last report: by second viewers, comments and orders, of which the chart's newest points are
+// made. The report has everything before.
 
-import { effect, signal } from "../ui/ui.js";
+import { effect } from "../ui/ui.js";
 
-const SAMPLED_EVERY_MS = 10_000, KEPT_MS = 21 * 60_000, MOST_SAMPLES = KEPT_MS / SAMPLED_EVERY_MS;
 const MOST_SECONDS = 900; // reports come each 10 s; so long may they be missing
 const REPORT_SOON_MS = 1_200; // after an act, until its mark is in the ledger
 const ACTS = new Set(["pin", "announce", "price", "sale", "room"]);
-const KEPT_AS = "peakgate:past";
-export const SAMPLED = ["orders_placed", "orders_confirmed", "orders_paid", "gmv_placed_minor", "gmv_paid_minor",
-  "visits", "shop_entries", "watch_avg_s",
-  "new_customer_share", "ordering_viewers_per_shop_viewer", "currency"];
 
 const desks = new WeakMap();
 
@@ -23,8 +16,8 @@ export function pastOf(desk) {
 }
 
 function openPast(desk) {
-  const samples = signal([]); // {at_ms, …SAMPLED}, oldest first
   const seconds = new Map(); // by second: {viewers, comments, orders}, oldest first
+  const coupons = new Map(); // a drop is told as a coupon whose end is another one
   let room = null, figures = null, soon = null;
 
   effect(() => {
@@ -33,7 +26,7 @@ function openPast(desk) {
     room = now;
     figures = null;
     seconds.clear();
-    samples.value = kept(room).filter(({ at_ms }) => at_ms > Date.now() - KEPT_MS);
+    coupons.clear();
   });
 
   effect(() => {
@@ -46,7 +39,6 @@ function openPast(desk) {
       }
     });
   });
-  const coupons = new Map(); // a drop is told as a coupon whose end is another one
   const isNewCoupon = ({ k, coupon, claim_until_ms }) => {
     if (k !== "coupon" || coupons.get(coupon) === claim_until_ms) return false;
     coupons.set(coupon, claim_until_ms);
@@ -68,32 +60,5 @@ function openPast(desk) {
     }
   }
 
-  // Figures that did not change are not told again, so that they stand as long as the line is open.
-  const sample = () => {
-    const figures = desk.figures.peek();
-    if (desk.room.peek()?.state !== "live" || desk.link.peek() !== "open" || !figures) return;
-    const now = { at_ms: desk.now() };
-    for (const name of SAMPLED) now[name] = figures[name];
-    samples.value = [...samples.peek(), now].slice(-MOST_SAMPLES);
-    keep(room, samples.peek());
-  };
-  effect(() => {
-    const second = desk.second.value, last = samples.peek().at(-1)?.at_ms ?? 0;
-    if (second - last >= SAMPLED_EVERY_MS) sample();
-  });
-
-  return { samples, seconds };
-}
-
-// One room's at a time: a tab looks at one show.
-
-function kept(room) {
-  try {
-    const had = JSON.parse(sessionStorage.getItem(KEPT_AS));
-    return had?.room === room ? had.samples : [];
-  } catch { return []; }
-}
-
-function keep(room, samples) {
-  try { sessionStorage.setItem(KEPT_AS, JSON.stringify({ room, samples })); } catch { /* full or forbidden */ }
+  return { seconds };
 }

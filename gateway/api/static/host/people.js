@@ -35,6 +35,8 @@ function openPeople(desk) {
 
   return {
     mutes, bans, words, refresh,
+    /** Of a mute, ban or word of the room as it is chosen now. */
+    address,
     /** By pseudonym "muted" or "banned". */
     standing: computed(() => new Map([
       ...mutes.items.value.map(({ viewer }) => [viewer, "muted"]), ...bans.items.value.map(({ viewer }) => [viewer, "banned"]),
@@ -49,8 +51,9 @@ function openPeople(desk) {
       if (await desk.act("DELETE", address("mutes", person.viewer), undefined, { done })) mutes.remove(person.viewer);
       await mutes.refresh();
     },
-    async ban(person, shop_wide, done) {
-      const answer = await desk.act("PUT", address("bans", person.viewer), { shop_wide }, { done });
+    /** `where`: the address of before, of an act that is sent later, when another room may have been chosen. */
+    async ban(where, shop_wide, done) {
+      const answer = await desk.act("PUT", where, { shop_wide }, { done });
       if (answer) await bans.refresh();
     },
     async unban(person) {
@@ -63,8 +66,8 @@ function openPeople(desk) {
       await words.refresh();
       return answer;
     },
-    async allowWord({ word, shop_wide }) {
-      if (await desk.act("DELETE", address("words", word))) words.remove(`${shop_wide}/${word}`);
+    async allowWord(where, { word, shop_wide }) {
+      if (await desk.act("DELETE", where)) words.remove(`${shop_wide}/${word}`);
       await words.refresh();
     },
   };

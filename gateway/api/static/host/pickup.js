@@ -6,13 +6,14 @@ import { freshKey } from "peakgate";
 import { explain } from "./errors.js";
 import { t } from "./talk-words.js";
 
+const open = new Map(); // by code the key of an attempt without a true answer, also when another panel was looked at meanwhile
 const LONGEST = 40, MOST_SHOWN = 8;
 const DAY_MS = 86_400_000;
 const UNKNOWN = new Set(["offline", "outcome_unknown", "unavailable", "overloaded", "internal", "unauthorized"]);
 
 export function Pickup({ desk }) {
   const code = useSignal(""), answer = useSignal(null), isAsking = useSignal(false), done = useSignal([]);
-  const input = useRef(null), open = useRef(new Map()).current; // by code the key of an attempt without a true answer
+  const input = useRef(null);
   const redeem = async (event) => {
     event?.preventDefault();
     const asked = plain(code.value);

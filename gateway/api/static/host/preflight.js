@@ -14,8 +14,9 @@ const GOOD_FOR_MS = 600_000, MOST_KEPT = 50;
 const kept = signal(new Map());
 const expected = signal({ viewers: "", orders: "" });
 
-/** What the sale was when it was looked at; its counters may move. */
-const shapeOf = (sale) => JSON.stringify([sale.opens_at, sale.closes_at, sale.items.map((item) => [item.sku, item.prices, item.stock])]);
+/** What the sale was when it was looked at; its counters may move, and of a plan the price in force. */
+const shapeOf = (sale) => JSON.stringify([sale.opens_at, sale.closes_at,
+  sale.items.map((item) => [item.sku, item.prices ?? item.price_minor, item.stock])]);
 
 /** Warnings that what comes next does not answer by itself: a start answers that the room is not live. */
 const openWarnings = (report, answered) => report.lines.filter((line) => line.level === "warn" && !answered.includes(line.check));

@@ -53,7 +53,7 @@ async function end(desk, close) {
   const selling = desk.sales.value.filter((sale) => sale.state === "open" || sale.state === "paused").length;
   const text = isLive ? [t("endText"), ...(selling ? [t("endSales", { n: selling })] : [])] : [t("cancelText")];
   close(); // one dialog at a time
-  const isSure = await sure({ text, title: t(isLive ? "endTitle" : "cancelTitle"), action: t(isLive ? "end" : "cancelShow"),
-    word: t("endWord") });
+  const isSure = await sure({ text, title: t(isLive ? "endTitle" : "cancelTitle", { title: room.title }),
+    action: t(isLive ? "end" : "cancelShow"), word: t("endWord") });
   if (isSure) await desk.act("POST", `/v1/rooms/${encodeURIComponent(room.room)}/end`, undefined, { done: t("ended") });
 }

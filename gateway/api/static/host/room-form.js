@@ -13,7 +13,7 @@ export function RoomForm({ desk, room = null, done }) {
   const draft = useSignal({ title: room?.title ?? "", starts_at: typedTime(room?.starts_at), stream_url: room?.stream_url ?? "",
     notice: room?.notice ?? "" });
   const first = useRef(draft.value), form = useRef(null);
-  const { errors, busy, send } = useSending({ known: (field) => FIELDS.includes(field) });
+  const { errors, busy, send } = useSending({ makes: room ? null : "room", known: (field) => FIELDS.includes(field) });
   const put = (name) => (event) => { draft.value = { ...draft.value, [name]: event.target.value }; };
 
   const submit = async (event) => {

@@ -30,7 +30,7 @@ function firstDraft(desk) {
 export function SaleForm({ desk, done }) {
   const room = desk.room.value.room, form = useRef(null), wasKept = useRef(kept.has(room));
   const draft = useSignal(kept.get(room) ?? firstDraft(desk));
-  const { errors, busy, send } = useSending({ known: (field) => KNOWN.test(field) });
+  const { errors, busy, send } = useSending({ makes: `sale of ${room}`, known: (field) => KNOWN.test(field) });
   const value = draft.value, error = (name) => errors.value[name];
   const change = (facts) => {
     draft.value = { ...draft.value, ...facts };

@@ -1,33 +1,26 @@
-// A form on its way: what was typed stays whatever happens, what is wrong is said at its field, and a send whose outcome is
-// not known is repeated as it was, under its key, so that nothing is made twice.
+// A form on its way: what was typed stays whatever happens, what is wrong is said at its field, and what it makes is made once.
 
-import { useRef, useSignal } from "../ui/ui.js";
-import { freshKey } from "peakgate";
+import { useSignal } from "../ui/ui.js";
+import { onceOnly } from "./doubts.js";
 import { explain, whatIsWrong } from "./errors.js";
-
-const IN_DOUBT = new Set(["offline", "outcome_unknown", "internal"]);
 
 /**
  * `errors` is a signal of texts by field ("" for the whole form). `send(draft, make, post)`: `make()` gives the body, `post(body, key)`
- * sends it; resolves with the answer, or null when it failed and what is wrong is said. `map` turns a `param` into a field's name.
+ * sends it; resolves with the answer, or null when it failed and what is wrong is said. `makes`: where something new is made, what
+ * it is and of what, so that the same content in doubt is sent under its key. `known`: whether there is a field of that name.
  */
-export function useSending({ map = (param) => param, known = () => true } = {}) {
-  const errors = useSignal({}), busy = useSignal(false), doubtful = useRef(null);
+export function useSending({ makes, known = () => true } = {}) {
+  const errors = useSignal({}), busy = useSignal(false);
   const send = async (draft, make, post) => {
     if (busy.value) return null;
     busy.value = true;
     errors.value = {};
-    const typed = JSON.stringify(draft), before = doubtful.current?.typed === typed ? doubtful.current : null;
-    const { body, key } = before ?? { body: make(), key: freshKey() };
     try {
-      const answer = await post(body, key);
-      doubtful.current = null;
+      const answer = makes ? await onceOnly(`${makes} ${JSON.stringify(draft)}`, make, post) : await post(make());
       return answer ?? true;
     } catch (error) {
-      doubtful.current = IN_DOUBT.has(error.code) ? { typed, body, key } : null;
-      const field = error.param ? map(error.param) : "";
-      const isKnown = field && known(field);
-      errors.value = { [isKnown ? field : ""]: isKnown ? whatIsWrong(error) : explain(error) };
+      const isKnown = error.param && known(error.param);
+      errors.value = { [isKnown ? error.param : ""]: isKnown ? whatIsWrong(error) : explain(error) };
       return null;
     } finally { busy.value = false; }
   };

@@ -11,14 +11,15 @@ const ANSWERED_BY_START = ["room"];
 export function StartShow({ desk, done }) {
   const isSure = useSignal(false), room = desk.room.value;
   const sales = desk.sales.value.filter((sale) => sale.state !== "closed");
+  const isUnread = room.sales.some(({ sale }) => !desk.sales.value.some((each) => each.sale === sale));
   const states = sales.map((sale) => readiness(sale, desk.second.value, ANSWERED_BY_START));
-  const missing = states.find((state) => state !== "go");
+  const missing = isUnread ? "unread" : states.find((state) => state !== "go");
   const start = async () => {
     if (await desk.act("POST", `/v1/rooms/${encodeURIComponent(room.room)}/start`, undefined, { done: t("startDone") })) done();
   };
   return html`<div class="stack">
-    ${sales.length ? html`<${Preflight} desk=${desk} sales=${sales} answered=${ANSWERED_BY_START} />`
-      : html`<p class="note warn">${t("noSale")}</p>
+    ${sales.length > 0 && html`<${Preflight} desk=${desk} sales=${sales} answered=${ANSWERED_BY_START} />`}
+    ${!sales.length && !isUnread && html`<p class="note warn">${t("noSale")}</p>
       <label class="tick"><input type="checkbox" checked=${isSure.value} onChange=${(event) => { isSure.value = event.target.checked; }} />
         <span>${t("noSaleSure")}</span></label>`}
     <${GoButton} label=${t("startNow")} missing=${missing} disabled=${!sales.length && !isSure.value} does=${start} />

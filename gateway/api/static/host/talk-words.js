@@ -40,8 +40,7 @@ export const t = words({
     announceEarly: "The room is not live: only who waits there hears it.", announceEnded: "The room has ended.",
     // Feed
     feed: "Orders", feedKinds: "Which orders", feed_all: "All", feed_unpaid: "Unpaid", feed_paid: "Paid", feed_owed: "To refund",
-    noOrders: "Orders appear here as they come. Those of before are in the report's order list.",
-    noOrdersOfKind: "None of those that came while this page was open.",
+    noOrders: "No orders yet.", noOrdersOver: "All orders are in the report, as files.", noOrdersOfKind: "None among the newest orders.",
     feedMissed: "{n} changes came too fast to be shown; figures and lists have them.", newOrders: "{n} new",
     dueSoon: "{n} about to expire", dueIn: "{left} to pay",
     status_reserved: "reserved", status_confirmed: "to be paid", status_paid: "paid", status_expired: "not paid in time",
@@ -84,7 +83,7 @@ export const t = words({
     announce: "公告", announceAsk: "立即向全体观众展示", announceSend: "发布", announced: "公告已发布。", announcedSoFar: "已发布",
     announceAgain: "再用", announceAgainOf: "再次使用“{text}”", announceEarly: "尚未开播，只有已进入的观众能看到。", announceEnded: "直播已结束。",
     feed: "订单", feedKinds: "筛选订单", feed_all: "全部", feed_unpaid: "待付款", feed_paid: "已付款", feed_owed: "待退款",
-    noOrders: "新订单会实时显示在这里，之前的订单见报告中的订单清单。", noOrdersOfKind: "打开本页以来没有这类订单。",
+    noOrders: "还没有订单。", noOrdersOver: "全部订单见报告中的订单清单。", noOrdersOfKind: "最近的订单中没有这类。",
     feedMissed: "有 {n} 条变动因过快未显示，数据和清单中均已计入。", newOrders: "{n} 条新动态", dueSoon: "{n} 单即将超时", dueIn: "付款剩余 {left}",
     status_reserved: "已锁定", status_confirmed: "待付款", status_paid: "已付款", status_expired: "超时未付", status_cancelled: "已取消",
     status_refused: "未成立", status_refund_due: "待退款", status_refunded: "已退款",

@@ -32,6 +32,19 @@ export function pointsOf(report, seconds = new Map(), now = null) {
 /** Of a point that is not over yet, once there is enough of it to say something. */
 const rate = (n, length_ms, width_ms) => (length_ms < width_ms / 2 && n === 0 ? null : (n * 1000) / Math.max(length_ms, 1000));
 
+/**
+ * How many there were in the last minute, or as much of it as there was; of a show that is over, the mean of a minute. Null where
+ * nothing is told. `of`: a rate of the timeline.
+ */
+export function perMinute(report, of) {
+  if (!report?.timeline.length) return null;
+  const { ended_at, bucket_s, timeline } = report, told_ms = Date.parse(ended_at ?? report.at), minute_ms = 60_000;
+  const first = ended_at ? 0 : timeline.findIndex(({ at }) => Date.parse(at) + bucket_s * 1000 > told_ms - minute_ms);
+  const last = timeline.slice(first), over_ms = told_ms - Date.parse(last[0].at);
+  const n = last.reduce((sum, bucket) => sum + bucket[of] * bucket_s, 0);
+  return Math.round((n * minute_ms) / (ended_at ? Math.max(1, over_ms) : Math.max(minute_ms, over_ms)));
+}
+
 /** The points from `from_ms` on. */
 export function pointsSince(points, from_ms) {
   const first = points.at.findIndex((at) => at >= from_ms);

@@ -20,7 +20,7 @@ export const t = words({
     // Tabs
     tabSales: "Sales", tabComments: "Comments", tabOrders: "Orders", tabFigures: "Figures", tabMore: "More",
     tabCoupons: "Coupons", tabAnnounce: "Announce", tabPickup: "Pickup", tabChat: "Chat", tabActs: "Log", tabReport: "Report",
-    panels: "Panels", cancel: "Cancel", typeWord: "Type “{word}” to go on", back: "Back", sure: "Are you sure?",
+    panels: "Panels", cancel: "Cancel", typeWord: "Type “{word}” to go on", sure: "Are you sure?",
   },
   zh: {
     console: "主播控制台",
@@ -36,6 +36,6 @@ export const t = words({
     linkWaiting: "连接已断开，正在重连…", linkClosed: "未连接", linkAway: "网关已关闭连接（{code}）",
     tabSales: "场次", tabComments: "评论", tabOrders: "订单", tabFigures: "数据", tabMore: "更多",
     tabCoupons: "优惠券", tabAnnounce: "公告", tabPickup: "核销", tabChat: "评论管理", tabActs: "操作记录", tabReport: "报告",
-    panels: "面板", cancel: "取消", typeWord: "请输入“{word}”以继续", back: "返回", sure: "确定吗？",
+    panels: "面板", cancel: "取消", typeWord: "请输入“{word}”以继续", sure: "确定吗？",
   },
 });
