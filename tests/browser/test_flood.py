@@ -16,8 +16,8 @@ from tests.support.gateway import Gateway
 SPEAKERS, RATE = 10, 200
 # What lists keep, with the rows of other parts; a page that kept every comment would have thousands.
 MOST_ROWS = 260
-# A browser may still hold the rows that were drawn before, some 2,400 nodes in the console. A page that kept what is said
-# would hold five times as many, and twice as many bytes.
+# A browser may still hold the rows that were drawn before, some 2,400 nodes in the console. A page that kept what is
+# said would hold five times as many.
 MOST_GROWTH_BYTES, MOST_GROWTH_NODES = 2_000_000, 4_000
 
 
